@@ -1,0 +1,21 @@
+//! Lifeboat: the recovery toolkit for FreedomBox.
+//!
+//! Data flows one way, and nothing is written before an immutable plan was shown:
+//!
+//! ```text
+//! Host ──survey──▶ Survey ──choose──▶ BackupLocation + Installation
+//! BackupLocation ──source::open──▶ Archive
+//! Archive ──verify──▶ Report and Contents
+//! Survey + Contents + Report + choices ──plan──▶ RestorePlan (immutable; its digest is the PlanId)
+//! RestorePlan + Consent ──restore──▶ Outcome, with a journal on the target at every moment
+//! Outcome ──handoff──▶ what the installed system runs at its next boot
+//! ```
+//!
+//! Promises: a source is never written to; old data stays until `commit`; success is never reported when anything
+//! failed; every error says in which state the data is and which command comes next.
+//!
+//! `formats` parses bytes and opens nothing. `model` is plain data. `sys` has the effects. A stage never imports a
+//! later one. Only `render` prints. `tests/architecture.rs` reads the imports and fails on a wrong arrow.
+
+pub mod model;
+pub mod source;

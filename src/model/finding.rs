@@ -1,0 +1,85 @@
+//! Results of checks, as values.
+//!
+//! A check that ran and found something bad returns findings; an error means that the check could not run.
+
+use super::app::AppId;
+use serde::{Deserialize, Serialize};
+
+/// One thing that a check noticed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What it is about: a path, a disk, an app.
+    pub subject: String,
+    /// What was seen, one sentence without a full stop.
+    pub what: String,
+    /// What the user may do; empty when there is nothing to do.
+    pub advice: String,
+}
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// Worth knowing, nothing is wrong.
+    Note,
+    /// Something is not as it should be, data is not affected.
+    Warning,
+    /// Data is damaged or missing.
+    Damage,
+}
+
+impl Finding {
+    /// A finding; see the fields for their form.
+    pub fn new(severity: Severity, subject: impl Into<String>, what: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { severity, subject: subject.into(), what: what.into(), advice: advice.into() }
+    }
+}
+
+/// Whether an app could be restored from an archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Every byte was read and agrees with the archive's checksums.
+    Intact,
+    /// Some files are lost; the findings name them.
+    Damaged,
+    /// Everything could be read, but the format carries no checksum that proves it, or the checksum is missing.
+    NotVerifiable,
+}
+
+/// One app's line in a report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppVerdict {
+    /// The app.
+    pub name: AppId,
+    /// Its verdict.
+    pub verdict: Verdict,
+    /// Entries read for it.
+    pub entries: u64,
+    /// Bytes of content read for it.
+    pub bytes: u64,
+}
+
+/// What verification found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// One verdict per app, in the archive's order.
+    pub apps: Vec<AppVerdict>,
+    /// Everything noticed.
+    pub findings: Vec<Finding>,
+}
+
+impl Report {
+    /// The verdict for `app`, if it is in the archive.
+    pub fn verdict(&self, app: &AppId) -> Option<Verdict> {
+        self.apps.iter().find(|line| &line.name == app).map(|line| line.verdict)
+    }
+
+    /// Whether everything is intact.
+    pub fn is_clean(&self) -> bool {
+        self.apps.iter().all(|line| line.verdict == Verdict::Intact)
+            && self.findings.iter().all(|finding| finding.severity < Severity::Damage)
+    }
+}

@@ -1,0 +1,48 @@
+//! An installed FreedomBox system, as read from its disk without running it.
+
+use super::app::AppId;
+use super::version::Version;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+/// What a survey knows of one installed system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Installation {
+    /// Name of the volume, or the directory that was given as root.
+    pub place: String,
+    /// Where its root is mounted at the moment.
+    pub root: PathBuf,
+    /// Filesystem kind of its root, for example `btrfs`.
+    pub filesystem: Option<String>,
+    /// UUID of that filesystem.
+    pub uuid: Option<String>,
+    /// Debian architecture: `amd64`, `arm64`, `armhf`.
+    pub architecture: String,
+    /// Debian release code name: `bookworm`, `trixie`, … Empty when unknown.
+    pub suite: String,
+    /// `PRETTY_NAME` of os-release.
+    pub os: String,
+    /// Host name.
+    pub hostname: String,
+    /// Version of package `freedombox` (`plinth` before 0.46), from the dpkg status.
+    pub freedombox: Version,
+    /// Whether FreedomBox was started at least once (its database exists).
+    pub booted: bool,
+    /// Whether the first-boot wizard was finished.
+    pub wizard_done: bool,
+    /// Whether it came from a FreedomBox disk image.
+    pub disk_image: bool,
+    /// Apps with the version that FreedomBox's database records; 0 means known but not set up.
+    pub apps: BTreeMap<AppId, i64>,
+    /// Names of all packages in state "installed".
+    #[serde(skip_serializing_if = "BTreeSet::is_empty", default)]
+    pub packages: BTreeSet<String>,
+}
+
+impl Installation {
+    /// The recorded version of `app`, when FreedomBox has set it up.
+    pub fn set_up(&self, app: &AppId) -> Option<i64> {
+        self.apps.get(app).copied().filter(|version| *version > 0)
+    }
+}

@@ -1,0 +1,21 @@
+//! Plain data shared by the stages.
+//!
+//! Owns the value types that flow between stages: they can be saved, shown, compared and fed back.
+//! Never opens, reads or writes anything; imports std and serde only (sha2 for digests).
+//! A value that exists is valid: every type is made by parsing, and serde goes through the same door.
+
+pub mod app;
+pub mod archive;
+pub mod bytes;
+pub mod digest;
+pub mod disk;
+pub mod entry;
+pub mod finding;
+pub mod installation;
+pub mod manifest;
+pub mod path;
+pub mod plan;
+pub mod progress;
+pub mod size;
+pub mod state;
+pub mod version;

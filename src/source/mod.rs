@@ -1,0 +1,84 @@
+//! Opening a backup: a location becomes an [`Archive`] with entries, whatever its format.
+//!
+//! Never writes to a source, not even a lock. Never skips an entry that it does not understand: that is an error which
+//! names the entry.
+
+use crate::model::archive::ArchiveSummary;
+use crate::model::entry::Entry;
+use crate::model::finding::Finding;
+use crate::model::progress::Progress;
+use std::io::{self, Read};
+
+/// One backup, opened read-only.
+pub trait Archive {
+    /// Its name, time and apps. May have to scan the whole archive once (FreedomBox writes the manifest last).
+    fn summary(&mut self) -> Result<ArchiveSummary, ReadError>;
+
+    /// Hands every entry to `visitor`, in archive order, each with its content, and reads to the true end.
+    /// May be called again; each call starts from the beginning.
+    fn read(&mut self, visitor: &mut dyn Visitor, progress: &dyn Progress) -> Result<Ending, ReadError>;
+}
+
+/// What is done with the entries of an archive.
+pub trait Visitor {
+    /// Takes one entry. `content` yields exactly the file's bytes (nothing for other kinds); what is not read is
+    /// skipped, but still checked. An error of `content` must be passed on as [`VisitError::Content`].
+    fn visit(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<(), VisitError>;
+}
+
+/// Why a visitor does not go on.
+#[derive(Debug)]
+pub enum VisitError {
+    /// Reading the entry's content failed; the archive knows why.
+    Content(io::Error),
+    /// The visitor has its own reason and keeps it.
+    Stop,
+}
+
+/// How reading to the end went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ending {
+    /// What proves the content.
+    pub proof: Proof,
+    /// What was noticed on the way, none of it damage.
+    pub findings: Vec<Finding>,
+}
+
+/// What proves that the content is what was backed up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Proof {
+    /// A checksum over all content was present and right; the text says which.
+    Checked(String),
+    /// No checksum covers the content; the text says why.
+    Unproven(String),
+}
+
+/// Why an archive could not be read to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The medium or the filesystem below failed.
+    #[error("reading the backup: {0}")]
+    Io(#[source] io::Error),
+    /// The format has something that Lifeboat does not restore.
+    #[error("{entry}: {what}")]
+    Unsupported {
+        /// The entry's name as text.
+        entry: String,
+        /// What is not supported.
+        what: String,
+    },
+    /// The archive is damaged; nothing after this place can be trusted, and nothing before it is proven.
+    #[error("the backup is damaged {place}: {what}")]
+    Corrupt {
+        /// Where: an offset or an entry, in words that fit after "damaged".
+        place: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// It is not a backup in any format that is known.
+    #[error("{0}")]
+    NotABackup(String),
+    /// The visitor stopped.
+    #[error("reading was stopped")]
+    Stopped,
+}
