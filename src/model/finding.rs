@@ -32,7 +32,12 @@ pub enum Severity {
 
 impl Finding {
     /// A finding; see the fields for their form.
-    pub fn new(severity: Severity, subject: impl Into<String>, what: impl Into<String>, advice: impl Into<String>) -> Self {
+    pub fn new(
+        severity: Severity,
+        subject: impl Into<String>,
+        what: impl Into<String>,
+        advice: impl Into<String>,
+    ) -> Self {
         Self { severity, subject: subject.into(), what: what.into(), advice: advice.into() }
     }
 }

@@ -67,7 +67,9 @@ mod tests {
 
     #[test]
     fn sizes_read_as_people_say_them() {
-        for (bytes, text) in [(0, "0 B"), (1023, "1023 B"), (1536, "1.50 KiB"), (32 << 30, "32.0 GiB"), (1_000_204_886_016, "931 GiB")] {
+        for (bytes, text) in
+            [(0, "0 B"), (1023, "1023 B"), (1536, "1.50 KiB"), (32 << 30, "32.0 GiB"), (1_000_204_886_016, "931 GiB")]
+        {
             assert_eq!(ByteSize(bytes).to_string(), text);
         }
         assert_eq!(ByteSize(u64::MAX) + ByteSize(1), ByteSize(u64::MAX));

@@ -108,7 +108,18 @@ mod tests {
 
     #[test]
     fn versions_order_as_dpkg_orders_them() {
-        let ascending = ["0.9", "0.36.0", "19.16", "23.6.2+deb12u1", "25.9.3", "25.9.3+deb13u1", "25.10", "26.14~bpo13+1", "26.14", "1:0.1"];
+        let ascending = [
+            "0.9",
+            "0.36.0",
+            "19.16",
+            "23.6.2+deb12u1",
+            "25.9.3",
+            "25.9.3+deb13u1",
+            "25.10",
+            "26.14~bpo13+1",
+            "26.14",
+            "1:0.1",
+        ];
         for pair in ascending.windows(2) {
             assert!(Version::new(pair[0]) < Version::new(pair[1]), "{pair:?}");
         }
