@@ -1,0 +1,4 @@
+//! Pure parsers: they get bytes or a reader, never a path, and open nothing.
+
+pub mod acl;
+pub mod passwd;

@@ -1,0 +1,52 @@
+//! Fault points: named places where a test cuts the power, fails a write or fills the disk.
+//!
+//! Compiled in for unit tests and with the feature `faults`; in the shipped program every point is an empty function.
+//! `LIFEBOAT_FAULT=<point>:<n>:<kill|eio|enospc|erofs>` acts at the n-th time (from 1) that the point is reached;
+//! `LIFEBOAT_FAULT_TRACE=<file>` appends the name of every point that is reached, so that a test can list them all.
+
+/// Passes the point `name`, or fails as the environment asks.
+#[cfg(any(test, feature = "faults"))]
+pub fn point(name: &str) -> std::io::Result<()> {
+    use std::collections::BTreeMap;
+    use std::io::{Error, Write as _};
+    use std::sync::Mutex;
+
+    static HITS: Mutex<BTreeMap<String, u64>> = Mutex::new(BTreeMap::new());
+    if let Some(file) = std::env::var_os("LIFEBOAT_FAULT_TRACE") {
+        let mut trace = std::fs::OpenOptions::new().append(true).create(true).open(file)?;
+        writeln!(trace, "{name}")?;
+    }
+    let Ok(wanted) = std::env::var("LIFEBOAT_FAULT") else { return Ok(()) };
+    let mut parts = wanted.splitn(3, ':');
+    let (Some(point), Some(count), Some(action)) = (parts.next(), parts.next(), parts.next()) else {
+        return Err(Error::other(format!("LIFEBOAT_FAULT is not point:n:action: {wanted}")));
+    };
+    if point != name {
+        return Ok(());
+    }
+    let mut hits = HITS.lock().map_err(|_| Error::other("a fault point panicked"))?;
+    let hit = hits.entry(name.to_owned()).or_default();
+    *hit += 1;
+    if count.parse() != Ok(*hit) {
+        return Ok(());
+    }
+    match action {
+        // The nearest thing to a power cut that a process can do: no unwinding, no destructor, no flush.
+        "kill" => {
+            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+            std::process::abort()
+        }
+        "eio" => Err(rustix::io::Errno::IO.into()),
+        "enospc" => Err(rustix::io::Errno::NOSPC.into()),
+        "erofs" => Err(rustix::io::Errno::ROFS.into()),
+        other => Err(Error::other(format!("unknown fault action {other}"))),
+    }
+}
+
+/// Does nothing: this build has no fault points.
+#[cfg(not(any(test, feature = "faults")))]
+#[inline(always)]
+#[allow(clippy::unnecessary_wraps, reason = "the same signature as the build with fault points")]
+pub fn point(_name: &str) -> std::io::Result<()> {
+    Ok(())
+}
