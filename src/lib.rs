@@ -19,5 +19,8 @@
 
 pub mod formats;
 pub mod model;
+pub mod restore;
 pub mod source;
+pub mod survey;
 pub mod sys;
+pub mod verify;

@@ -95,6 +95,20 @@ impl TreeDigest {
         self.entries = self.entries.wrapping_add(1);
     }
 
+    /// Takes back one entry that was added before.
+    pub fn remove(&mut self, record: Sha256Digest) {
+        let mut borrow = false;
+        for (limb, bytes) in self.sum.iter_mut().zip(record.0.chunks_exact(8)) {
+            let mut word = [0; 8];
+            word.copy_from_slice(bytes);
+            let (partial, first) = limb.overflowing_sub(u64::from_le_bytes(word));
+            let (total, second) = partial.overflowing_sub(u64::from(borrow));
+            *limb = total;
+            borrow = first || second;
+        }
+        self.entries = self.entries.wrapping_sub(1);
+    }
+
     /// How many entries were added.
     pub fn entries(&self) -> u64 {
         self.entries
@@ -154,8 +168,11 @@ mod tests {
             prop_assert_eq!(before.to_string().parse::<TreeDigest>().unwrap(), before);
             records.reverse();
             prop_assert_eq!(sum(&records), before);
-            records.pop();
+            let mut taken_back = before;
+            let last = records.pop().unwrap();
+            taken_back.remove(Sha256Digest::of(&last));
             prop_assert_ne!(sum(&records), before);
+            prop_assert_eq!(sum(&records), taken_back);
         }
     }
 

@@ -123,6 +123,17 @@ pub struct AppPlan {
     pub left_out: Vec<LeftOut>,
 }
 
+impl AppPlan {
+    /// Whether the next normal boot has something to do for it.
+    pub fn waits_for_boot(&self) -> bool {
+        match self.road {
+            Road::Parked => true,
+            Road::InPlace => !self.next_boot.is_empty(),
+            Road::NoData | Road::Blocked => false,
+        }
+    }
+}
+
 /// The two roads of a restore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -207,6 +218,10 @@ pub struct Step {
     pub destination: RelPath,
     /// What is done; the inverse is the same exchange again, or the move back.
     pub action: Action,
+    /// Lifeboat's directory on the filesystem of the destination.
+    pub area: RelPath,
+    /// Drop-in files of the target below the destination that are carried over.
+    pub carried: Vec<RelPath>,
     /// What verification saw below `source`, after leaving out drop-ins: the restore must see the same.
     pub content: super::digest::TreeDigest,
     /// Entries to write.
@@ -223,6 +238,26 @@ pub enum Action {
     Exchange,
     /// Stage below the app's parked directory; the next boot moves it in.
     Park,
+    /// Move a file away that belongs to a replaced file and is not in the backup.
+    SetAside,
+}
+
+impl Step {
+    /// Where this restore puts the data: the destination, or the app's parked directory.
+    pub fn place(&self) -> RelPath {
+        match self.action {
+            Action::Exchange | Action::SetAside => self.destination.clone(),
+            Action::Park => parked(&self.area, &self.app, &self.destination),
+        }
+    }
+}
+
+/// Where the data of `app` waits for the next boot: `<area>/parked/<app>/<destination>`.
+pub fn parked(area: &RelPath, app: &AppId, destination: &RelPath) -> RelPath {
+    let mut raw = format!("parked/{app}/").into_bytes();
+    raw.extend_from_slice(destination.as_bytes());
+    // Joining valid components gives a valid path; only an absurd length could not, and then nothing is moved.
+    area.join(&raw).unwrap_or_else(|_| area.clone())
 }
 
 /// Something that forbids the restore.

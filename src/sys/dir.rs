@@ -261,6 +261,12 @@ impl Dir {
         Ok(rustix::fs::chownat(&self.0, OsStr::from_bytes(name), Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
+    /// Sets the permission bits of a child that is not a link.
+    pub fn set_mode(&self, name: &[u8], mode: u32) -> io::Result<()> {
+        let mode = Mode::from_raw_mode(mode & 0o7777);
+        Ok(rustix::fs::chmodat(&self.0, OsStr::from_bytes(name), mode, AtFlags::empty())?)
+    }
+
     /// Sets a child's modification time without following a link.
     pub fn set_mtime(&self, name: &[u8], mtime: Mtime) -> io::Result<()> {
         Ok(rustix::fs::utimensat(&self.0, OsStr::from_bytes(name), &timestamps(mtime), AtFlags::SYMLINK_NOFOLLOW)?)

@@ -2,3 +2,4 @@
 
 pub mod dir;
 pub mod fault;
+pub mod tree;

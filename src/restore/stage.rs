@@ -1,0 +1,376 @@
+//! Writing an archive's entries into the staging area.
+//!
+//! Owns the staged trees: `<area>/restores/<plan id>/stage/<step>`. Never touches a live path. Everything written is
+//! summed twice: what the archive gave must be what verification saw, and what lies on the disk, read back from the
+//! medium, must be what was meant to be written. Only then is a step recorded as staged.
+
+use super::RestoreError;
+use crate::formats::acl;
+use crate::model::digest::{Sha256Digest, TreeDigest};
+use crate::model::entry::{Entry, EntryKind, Mtime};
+use crate::model::path::RelPath;
+use crate::model::plan::Step;
+use crate::model::progress::{Event, Progress};
+use crate::source::{VisitError, Visitor};
+use crate::survey::owners::Owners;
+use crate::sys::dir::{self, Dir, Kind, Xattr};
+use crate::sys::tree::{self, Record};
+use crate::sys::{fault, tree::hash};
+use crate::verify::record::content_record;
+use sha2::{Digest as _, Sha256};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
+
+/// Files are written in pieces of this size; a sparse file's holes are found at this granularity.
+const PIECE: usize = 128 * 1024;
+
+/// One step while it is being staged.
+pub(super) struct Staging<'a> {
+    pub(super) step: &'a Step,
+    /// The directory that holds the staged tree under the step's number.
+    pub(super) stage: Dir,
+    /// What the archive gave so far.
+    pub(super) content: TreeDigest,
+    /// What the disk will hold.
+    pub(super) tree: TreeDigest,
+    /// Metadata of directories, set when everything below them is written.
+    directories: BTreeMap<Vec<u8>, Metadata>,
+}
+
+struct Metadata {
+    owner: (u32, u32),
+    mode: u32,
+    mtime: Mtime,
+    xattrs: Vec<Xattr>,
+}
+
+impl<'a> Staging<'a> {
+    pub(super) fn new(step: &'a Step, stage: Dir) -> Staging<'a> {
+        let (content, tree) = (TreeDigest::default(), TreeDigest::default());
+        Staging { step, stage, content, tree, directories: BTreeMap::new() }
+    }
+
+    /// The name of the staged tree in the stage directory.
+    pub(super) fn name(&self) -> Vec<u8> {
+        self.step.id.to_string().into_bytes()
+    }
+
+    /// Handle of the staged directory that holds `relative`, made with its parents where it is missing.
+    fn parent(&mut self, relative: &[u8], mtime: Mtime) -> io::Result<Dir> {
+        let mut at = self.stage.again()?;
+        if relative.is_empty() {
+            return Ok(at);
+        }
+        let Some(cut) = relative.iter().rposition(|&b| b == b'/') else {
+            return self.enter(&at, &self.name(), b"", mtime);
+        };
+        at = self.enter(&at, &self.name(), b"", mtime)?;
+        let parents = relative.get(..cut).unwrap_or_default();
+        let mut end = 0;
+        for name in parents.split(|&b| b == b'/') {
+            end += name.len() + usize::from(end > 0);
+            let so_far = parents.get(..end).unwrap_or_default().to_vec();
+            at = self.enter(&at, name, &so_far, mtime)?;
+        }
+        Ok(at)
+    }
+
+    /// Opens a directory of the staged tree, or makes it: one that the archive does not list is root's and 0755.
+    fn enter(&mut self, at: &Dir, name: &[u8], relative: &[u8], mtime: Mtime) -> io::Result<Dir> {
+        if !self.directories.contains_key(relative) {
+            at.make_child(name)?;
+            let implied = Metadata { owner: (0, 0), mode: 0o755, mtime, xattrs: Vec::new() };
+            self.directories.insert(relative.to_vec(), implied);
+        }
+        at.child(name)
+    }
+
+    /// Sets the directories' metadata, the deepest first, and completes the digest of the tree.
+    pub(super) fn finish(&mut self) -> io::Result<()> {
+        let name = self.name();
+        for (relative, metadata) in std::mem::take(&mut self.directories).into_iter().rev() {
+            let mut handle = self.stage.child(&name)?;
+            if !relative.is_empty() {
+                let path = RelPath::parse(&relative).map_err(io::Error::other)?;
+                handle = handle.dir(&path)?;
+            }
+            dir::set_metadata(&handle, metadata.owner, metadata.mode, &metadata.xattrs, metadata.mtime)?;
+            self.tree.add(record(&relative, Kind::Directory, &metadata, None));
+        }
+        Ok(())
+    }
+}
+
+fn record(relative: &[u8], kind: Kind, of: &Metadata, content: Option<Sha256Digest>) -> Sha256Digest {
+    Record { relative, kind, mode: of.mode, owner: of.owner, mtime: of.mtime, xattrs: &of.xattrs, content }.digest()
+}
+
+/// Stages every entry that belongs to one of its steps.
+pub(super) struct Stager<'a> {
+    pub(super) steps: Vec<Staging<'a>>,
+    pub(super) owners: &'a Owners,
+    pub(super) skips: &'a dyn Fn(&Entry) -> bool,
+    pub(super) progress: &'a dyn Progress,
+    /// Where owners go whose names the target does not have yet, for the next boot.
+    pub(super) unknown_owners: File,
+    /// Why the work stopped, where the reason is not the archive's.
+    pub(super) failure: Option<RestoreError>,
+    /// The piece being copied.
+    pub(super) buffer: Vec<u8>,
+}
+
+impl Visitor for Stager<'_> {
+    fn visit(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<(), VisitError> {
+        if (self.skips)(entry) {
+            return Ok(());
+        }
+        let Some(index) = self.steps.iter().position(|staging| entry.path.is_within(&staging.step.source)) else {
+            return Ok(());
+        };
+        // Taken out while it is worked on, because a hard link may look into the others.
+        let mut staging = self.steps.swap_remove(index);
+        let staged = self.stage(&mut staging, entry, content);
+        self.steps.push(staging);
+        match staged {
+            Ok(bytes) => {
+                self.progress.event(Event::Advance { bytes, entries: 1 });
+                Ok(())
+            }
+            Err(Trouble::Content(error)) => Err(VisitError::Content(error)),
+            Err(Trouble::Target(source)) => {
+                self.failure = Some(RestoreError::Writing { path: entry.path.clone(), source });
+                Err(VisitError::Stop)
+            }
+            Err(Trouble::Refused(why)) => {
+                self.failure = Some(RestoreError::Refused { path: entry.path.clone(), why });
+                Err(VisitError::Stop)
+            }
+        }
+    }
+}
+
+enum Trouble {
+    /// The archive failed while its content was read.
+    Content(io::Error),
+    /// The target failed.
+    Target(io::Error),
+    /// The entry must not be restored.
+    Refused(String),
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Trouble {
+        Trouble::Target(error)
+    }
+}
+
+impl Stager<'_> {
+    fn stage(&mut self, staging: &mut Staging, entry: &Entry, content: &mut dyn Read) -> Result<u64, Trouble> {
+        let relative = entry.path.relative_to(&staging.step.source).unwrap_or_default().to_vec();
+        let metadata = self.metadata(staging, entry)?;
+        let name = match relative.as_slice() {
+            b"" => staging.name(),
+            _ => entry.path.file_name().to_vec(),
+        };
+        let parent = staging.parent(&relative, entry.mtime)?;
+        let source = &staging.step.source;
+        match &entry.kind {
+            EntryKind::Directory => {
+                parent.make_child(&name)?;
+                // Opening it proves that it is a directory and not something that an earlier entry put there.
+                parent.child(&name)?;
+                staging.directories.insert(relative.clone(), metadata);
+                staging.content.add(content_record(&relative, &entry.kind, None, source));
+            }
+            EntryKind::File { size, sparse } => {
+                make_way(staging, &parent, &name, &relative)?;
+                let file = parent.create_file(&name)?;
+                let digest = match self.copy(content, &file, *size, *sparse) {
+                    Ok(digest) => digest,
+                    Err(trouble) => {
+                        // Half a file must not look like a whole one.
+                        parent.remove_file(&name)?;
+                        return Err(trouble);
+                    }
+                };
+                dir::set_metadata(&file, metadata.owner, metadata.mode, &metadata.xattrs, metadata.mtime)?;
+                staging.content.add(content_record(&relative, &entry.kind, Some(digest), source));
+                staging.tree.add(record(&relative, Kind::File, &metadata, Some(digest)));
+                return Ok(*size);
+            }
+            EntryKind::Symlink { target } => {
+                make_way(staging, &parent, &name, &relative)?;
+                parent.make_symlink(&name, target)?;
+                parent.set_owner(&name, metadata.owner.0, metadata.owner.1)?;
+                parent.set_mtime(&name, metadata.mtime)?;
+                let digest = Sha256Digest::of(target);
+                staging.content.add(content_record(&relative, &entry.kind, None, source));
+                staging.tree.add(record(&relative, Kind::Symlink, &metadata, Some(digest)));
+            }
+            EntryKind::Fifo => {
+                make_way(staging, &parent, &name, &relative)?;
+                parent.make_fifo(&name)?;
+                parent.set_owner(&name, metadata.owner.0, metadata.owner.1)?;
+                parent.set_mode(&name, metadata.mode)?;
+                parent.set_mtime(&name, metadata.mtime)?;
+                staging.content.add(content_record(&relative, &entry.kind, None, source));
+                staging.tree.add(record(&relative, Kind::Fifo, &metadata, None));
+            }
+            EntryKind::HardLink { to } => {
+                let (from, from_name) = self.link_master(staging, to)?;
+                make_way(staging, &parent, &name, &relative)?;
+                parent.make_link(&name, &from, &from_name)?;
+                let stat = parent.stat_child(&name)?.ok_or_else(vanished)?;
+                staging.content.add(content_record(&relative, &entry.kind, None, source));
+                staging.tree.add(tree::record_of(&parent, &name, stat, &relative, false)?);
+            }
+        }
+        Ok(0)
+    }
+
+    /// The staged file that a hard link names: in the same step, or in another one on the same filesystem.
+    fn link_master(&self, staging: &Staging, to: &RelPath) -> Result<(Dir, Vec<u8>), Trouble> {
+        let holder = std::iter::once(staging).chain(self.steps.iter()).find(|other| to.is_within(&other.step.source));
+        let Some(holder) = holder else {
+            return Err(Trouble::Refused(format!("it is a hard link to \"{to}\", which is not being restored")));
+        };
+        let relative = to.relative_to(&holder.step.source).unwrap_or_default();
+        let (parent, name) = match RelPath::parse(relative) {
+            Err(_) => (holder.stage.again()?, holder.name()),
+            Ok(path) => (holder.stage.child(&holder.name())?.parent(&path)?, path.file_name().to_vec()),
+        };
+        match parent.stat_child(&name)?.map(|stat| stat.kind) {
+            Some(Kind::File) => Ok((parent, name)),
+            _ => Err(Trouble::Refused(format!("it is a hard link to \"{to}\", which is not a file before it"))),
+        }
+    }
+
+    fn metadata(&mut self, staging: &Staging, entry: &Entry) -> Result<Metadata, Trouble> {
+        let destination = entry.path.moved(&staging.step.source, &staging.step.destination);
+        let destination = destination.ok_or_else(|| Trouble::Refused("its new path is too long".into()))?;
+        let owner = self.owners.map(&entry.owner, &destination);
+        if !self.owners.knows(&entry.owner) {
+            let line = unknown_owner(staging.step, entry, &destination).map_err(io::Error::from)?;
+            self.unknown_owners.write_all(&line)?;
+        }
+        let mut xattrs: Vec<Xattr> = Vec::new();
+        for (name, value) in &entry.xattrs {
+            // Labels of another machine's security module and names of unknown namespaces are not data of the app.
+            if name.starts_with(b"user.") || name.starts_with(b"trusted.") || name == b"security.capability" {
+                xattrs.push((name.clone(), value.clone()));
+            }
+        }
+        for (name, text) in
+            [(&b"system.posix_acl_access"[..], &entry.acl_access), (b"system.posix_acl_default", &entry.acl_default)]
+        {
+            if let Some(text) = text {
+                let value = acl::attribute(text, |is_user, name, id| self.owners.acl_id(is_user, name, id))
+                    .map_err(|error| Trouble::Refused(error.to_string()))?;
+                // An ACL that says no more than the mode is not kept by the kernel.
+                if value.len() > 4 + 3 * 8 || name == b"system.posix_acl_default" {
+                    xattrs.push((name.to_vec(), value));
+                }
+            }
+        }
+        xattrs.sort();
+        Ok(Metadata { owner, mode: entry.mode, mtime: entry.mtime, xattrs })
+    }
+
+    /// Copies exactly `size` bytes and returns their digest; holes stay holes.
+    fn copy(&mut self, content: &mut dyn Read, file: &File, size: u64, sparse: bool) -> Result<Sha256Digest, Trouble> {
+        let mut hasher = Sha256::new();
+        let mut position = 0u64;
+        self.buffer.resize(PIECE, 0);
+        loop {
+            let length = read_piece(content, &mut self.buffer).map_err(Trouble::Content)?;
+            let piece = self.buffer.get(..length).unwrap_or_default();
+            if piece.is_empty() {
+                break;
+            }
+            hasher.update(piece);
+            if !(sparse && piece.iter().all(|&b| b == 0)) {
+                fault::point("write.data")?;
+                file.write_all_at(piece, position)?;
+            }
+            position = position.saturating_add(length as u64);
+        }
+        if position != size {
+            return Err(Trouble::Refused(format!("it has {position} bytes where the archive announces {size}")));
+        }
+        if sparse {
+            file.set_len(size)?;
+        }
+        Ok(Sha256Digest::from_hasher(hasher))
+    }
+}
+
+/// Fills the buffer as far as the content goes, so that pieces do not depend on how the reader cuts them.
+fn read_piece(content: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match content.read(rest) {
+            Ok(0) => break,
+            Ok(length) => filled += length,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+/// An archive may hold a path twice; the later entry holds, as in tar.
+fn make_way(staging: &mut Staging, parent: &Dir, name: &[u8], relative: &[u8]) -> Result<(), Trouble> {
+    let Some(stat) = parent.stat_child(name)? else { return Ok(()) };
+    if stat.kind == Kind::Directory {
+        return Err(Trouble::Refused("the archive has a directory of the same name".into()));
+    }
+    staging.tree.remove(tree::record_of(parent, name, stat, relative, false)?);
+    Ok(parent.remove_file(name)?)
+}
+
+/// Carries a drop-in file of the target over into the staged tree.
+pub(super) fn carry(staging: &mut Staging, root: &Dir, path: &RelPath) -> io::Result<()> {
+    let Some(relative) = path.relative_to(&staging.step.destination).map(<[u8]>::to_vec) else { return Ok(()) };
+    let live = root.parent(path)?;
+    let Some(stat) = live.stat_child(path.file_name())? else { return Ok(()) };
+    let parent = staging.parent(&relative, stat.mtime)?;
+    let name = path.file_name();
+    let of = Metadata { owner: (stat.uid, stat.gid), mode: stat.mode, mtime: stat.mtime, xattrs: Vec::new() };
+    let content = match stat.kind {
+        Kind::Symlink => {
+            let target = live.read_link(name)?;
+            parent.make_symlink(name, &target)?;
+            parent.set_owner(name, stat.uid, stat.gid)?;
+            parent.set_mtime(name, stat.mtime)?;
+            Sha256Digest::of(&target)
+        }
+        Kind::File => {
+            let mut from = live.read_file(name)?;
+            let mut file = parent.create_file(name)?;
+            io::copy(&mut from, &mut file)?;
+            dir::set_metadata(&file, of.owner, of.mode, &[], of.mtime)?;
+            hash(live.read_file(name)?)?
+        }
+        // A directory of that name is not a drop-in.
+        _ => return Ok(()),
+    };
+    staging.tree.add(record(&relative, stat.kind, &of, Some(content)));
+    Ok(())
+}
+
+fn unknown_owner(step: &Step, entry: &Entry, destination: &RelPath) -> serde_json::Result<Vec<u8>> {
+    let text = |name: &Option<Vec<u8>>| name.as_deref().map(crate::model::bytes::escape);
+    let mut line = serde_json::to_vec(&serde_json::json!({
+        "app": step.app, "path": destination,
+        "user": text(&entry.owner.user), "uid": entry.owner.uid,
+        "group": text(&entry.owner.group), "gid": entry.owner.gid,
+    }))?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+fn vanished() -> io::Error {
+    io::Error::other("a staged file vanished while it was being written")
+}

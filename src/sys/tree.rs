@@ -1,0 +1,214 @@
+//! The digest of a tree as it lies on a disk, and removing one.
+//!
+//! The record of an entry covers its path below the tree's root, kind, mode, owner, time, attributes and content. The
+//! writer computes it from what it means to write, the reader from the disk, so equal digests mean that the tree on
+//! the disk is the one that was meant.
+
+use super::dir::{self, Dir, Kind, Stat, Xattr};
+use crate::model::digest::{Sha256Digest, TreeDigest};
+use crate::model::entry::Mtime;
+use sha2::{Digest as _, Sha256};
+use std::io::{self, Read};
+
+/// Deepest nesting followed: `PATH_MAX` allows no more.
+const DEEPEST: usize = 2048;
+
+/// What the record of one entry covers.
+#[derive(Debug)]
+pub struct Record<'a> {
+    /// Path below the root of the tree; empty for the root.
+    pub relative: &'a [u8],
+    /// Kind of entry.
+    pub kind: Kind,
+    /// Permission bits; not used for links, which have none.
+    pub mode: u32,
+    /// Numeric owner and group.
+    pub owner: (u32, u32),
+    /// Modification time.
+    pub mtime: Mtime,
+    /// Attributes, sorted by name.
+    pub xattrs: &'a [Xattr],
+    /// SHA-256 of a file's content or of a link's target; all zero bytes for other kinds.
+    pub content: Option<Sha256Digest>,
+}
+
+impl Record<'_> {
+    /// The record's digest.
+    pub fn digest(&self) -> Sha256Digest {
+        let mut hasher = Sha256::new();
+        let mut field = |bytes: &[u8]| {
+            hasher.update((bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        };
+        field(self.relative);
+        field(&[self.kind as u8]);
+        field(&(if self.kind == Kind::Symlink { 0 } else { self.mode }).to_le_bytes());
+        field(&self.owner.0.to_le_bytes());
+        field(&self.owner.1.to_le_bytes());
+        // Whole seconds within 32 bits: what every filesystem of a FreedomBox can hold.
+        field(&self.mtime.secs.clamp(i32::MIN.into(), i32::MAX.into()).to_le_bytes());
+        for (name, value) in self.xattrs {
+            field(name);
+            field(value);
+        }
+        field(self.content.as_ref().map_or(&[][..], |digest| digest.as_bytes()));
+        Sha256Digest::from_hasher(hasher)
+    }
+}
+
+/// The digest of the tree (or single file) at `name`; `None` when nothing is there. With `from_medium`, files are read
+/// from the disk and not from the page cache.
+pub fn digest(
+    parent: &Dir,
+    name: &[u8],
+    from_medium: bool,
+    seen: &mut dyn FnMut(u64),
+) -> io::Result<Option<TreeDigest>> {
+    let mut tree = TreeDigest::default();
+    let Some(stat) = parent.stat_child(name)? else { return Ok(None) };
+    let mut relative = Vec::new();
+    add(&mut tree, parent, name, stat, &mut relative, from_medium, seen, 0)?;
+    Ok(Some(tree))
+}
+
+/// The record digest of one entry as it lies on the disk.
+pub fn record_of(
+    parent: &Dir,
+    name: &[u8],
+    stat: Stat,
+    relative: &[u8],
+    from_medium: bool,
+) -> io::Result<Sha256Digest> {
+    let (content, xattrs) = match stat.kind {
+        Kind::File => {
+            let file = parent.read_file(name)?;
+            if from_medium {
+                dir::forget_cache(&file);
+            }
+            let xattrs = dir::xattrs(&file)?;
+            (Some(hash(file)?), xattrs)
+        }
+        Kind::Directory => (None, dir::xattrs(&parent.child(name)?)?),
+        Kind::Symlink => (Some(Sha256Digest::of(&parent.read_link(name)?)), Vec::new()),
+        Kind::Fifo | Kind::Socket | Kind::Device => (None, Vec::new()),
+    };
+    let owner = (stat.uid, stat.gid);
+    Ok(Record { relative, kind: stat.kind, mode: stat.mode, owner, mtime: stat.mtime, xattrs: &xattrs, content }
+        .digest())
+}
+
+/// SHA-256 of everything that `content` yields.
+pub fn hash(mut content: impl Read) -> io::Result<Sha256Digest> {
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 128 * 1024];
+    loop {
+        match content.read(&mut buffer) {
+            Ok(0) => return Ok(Sha256Digest::from_hasher(hasher)),
+            Ok(length) => hasher.update(buffer.get(..length).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+#[allow(clippy::too_many_arguments, reason = "one recursion over one tree")]
+fn add(
+    tree: &mut TreeDigest,
+    parent: &Dir,
+    name: &[u8],
+    stat: Stat,
+    relative: &mut Vec<u8>,
+    from_medium: bool,
+    seen: &mut dyn FnMut(u64),
+    depth: usize,
+) -> io::Result<()> {
+    tree.add(record_of(parent, name, stat, relative, from_medium)?);
+    seen(stat.size);
+    if stat.kind != Kind::Directory {
+        return Ok(());
+    }
+    if depth == DEEPEST {
+        return Err(io::Error::other("directories are nested too deeply"));
+    }
+    let here = parent.child(name)?;
+    for child in here.names()? {
+        let Some(stat) = here.stat_child(&child)? else { continue };
+        let length = relative.len();
+        if length > 0 {
+            relative.push(b'/');
+        }
+        relative.extend_from_slice(&child);
+        add(tree, &here, &child, stat, relative, from_medium, seen, depth + 1)?;
+        relative.truncate(length);
+    }
+    Ok(())
+}
+
+/// Removes the tree at `name`, never through a link and never onto another filesystem. Nothing there is success.
+pub fn remove(parent: &Dir, name: &[u8]) -> io::Result<()> {
+    let dev = parent.stat_self()?.dev;
+    remove_within(parent, name, dev, 0)
+}
+
+fn remove_within(parent: &Dir, name: &[u8], dev: u64, depth: usize) -> io::Result<()> {
+    let Some(stat) = parent.stat_child(name)? else { return Ok(()) };
+    if stat.kind != Kind::Directory {
+        return parent.remove_file(name);
+    }
+    if stat.dev != dev || depth == DEEPEST {
+        return Err(io::Error::other(format!(
+            "\"{}\" is another filesystem or nested too deeply",
+            crate::model::bytes::escape(name)
+        )));
+    }
+    let here = parent.child(name)?;
+    for child in here.names()? {
+        remove_within(&here, &child, dev, depth + 1)?;
+    }
+    parent.remove_dir(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn a_tree_digest_sees_content_mode_time_and_names() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = Dir::open(temp.path()).unwrap();
+        let now = || digest(&root, b"t", false, &mut |_| {}).unwrap();
+        assert_eq!(now(), None);
+        fs::create_dir_all(temp.path().join("t/sub")).unwrap();
+        fs::write(temp.path().join("t/sub/file"), "one").unwrap();
+        let mut seen = vec![now().unwrap()];
+        let mut changed = |what: &str| {
+            let digest = now().unwrap();
+            assert!(!seen.contains(&digest), "{what} went unseen");
+            seen.push(digest);
+        };
+        fs::write(temp.path().join("t/sub/file"), "two").unwrap();
+        changed("content");
+        fs::set_permissions(temp.path().join("t/sub/file"), std::os::unix::fs::PermissionsExt::from_mode(0o600))
+            .unwrap();
+        changed("mode");
+        root.set_mtime(b"t", Mtime { secs: 5, nanos: 0 }).unwrap();
+        changed("time");
+        fs::rename(temp.path().join("t/sub/file"), temp.path().join("t/sub/other")).unwrap();
+        changed("name");
+        std::os::unix::fs::symlink("x", temp.path().join("t/link")).unwrap();
+        changed("new link");
+    }
+
+    #[test]
+    fn removing_a_tree_leaves_what_its_links_point_to() {
+        let temp = tempfile::tempdir().unwrap();
+        fs::create_dir_all(temp.path().join("t/deep")).unwrap();
+        fs::create_dir(temp.path().join("kept")).unwrap();
+        std::os::unix::fs::symlink("../kept", temp.path().join("t/link")).unwrap();
+        let root = Dir::open(temp.path()).unwrap();
+        remove(&root, b"t").unwrap();
+        remove(&root, b"t").unwrap();
+        assert!(temp.path().join("kept").is_dir() && !temp.path().join("t").exists());
+    }
+}
