@@ -1,5 +1,8 @@
 //! Embeds `manifests/*.json` into the program, so that one file is all that has to be on the rescue medium.
 
+// A build script has no other way to stop.
+#![allow(clippy::expect_used)]
+
 use std::fmt::Write as _;
 use std::{env, fs, path::Path};
 
