@@ -18,7 +18,9 @@
 //! later one. Only `render` prints. `tests/architecture.rs` reads the imports and fails on a wrong arrow.
 
 pub mod formats;
+pub mod handoff;
 pub mod model;
+pub mod plan;
 pub mod restore;
 pub mod source;
 pub mod survey;

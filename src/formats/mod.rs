@@ -1,4 +1,5 @@
 //! Pure parsers: they get bytes or a reader, never a path, and open nothing.
 
 pub mod acl;
+pub mod elf;
 pub mod passwd;

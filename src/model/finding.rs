@@ -82,6 +82,12 @@ impl Report {
         self.apps.iter().find(|line| &line.name == app).map(|line| line.verdict)
     }
 
+    /// Whether no damage was found; the content may still be unproven.
+    pub fn is_undamaged(&self) -> bool {
+        self.apps.iter().all(|line| line.verdict != Verdict::Damaged)
+            && self.findings.iter().all(|finding| finding.severity < Severity::Damage)
+    }
+
     /// Whether everything is intact.
     pub fn is_clean(&self) -> bool {
         self.apps.iter().all(|line| line.verdict == Verdict::Intact)

@@ -155,6 +155,18 @@ impl Dir {
         Ok(Stat::from(rustix::fs::fstat(&self.0)?))
     }
 
+    /// Whether a direct child is the top of a mounted filesystem; `false` where the kernel does not tell.
+    pub fn is_mount_point(&self, name: &[u8]) -> io::Result<bool> {
+        use rustix::fs::{StatxAttributes, StatxFlags};
+        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+        match rustix::fs::statx(&self.0, OsStr::from_bytes(name), flags, StatxFlags::empty()) {
+            Ok(stat) => Ok(stat.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT)
+                && stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)),
+            Err(Errno::NOSYS | Errno::NOENT) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Names in the directory, without `.` and `..`, in the filesystem's order.
     pub fn names(&self) -> io::Result<Vec<Vec<u8>>> {
         let mut names = Vec::new();

@@ -144,26 +144,39 @@ fn add(
     Ok(())
 }
 
-/// Removes the tree at `name`, never through a link and never onto another filesystem. Nothing there is success.
-pub fn remove(parent: &Dir, name: &[u8]) -> io::Result<()> {
-    let dev = parent.stat_self()?.dev;
-    remove_within(parent, name, dev, 0)
+/// How many entries the tree at `name` has, itself included; 0 when nothing is there.
+pub fn count(parent: &Dir, name: &[u8]) -> io::Result<u64> {
+    count_within(parent, name, 0)
 }
 
-fn remove_within(parent: &Dir, name: &[u8], dev: u64, depth: usize) -> io::Result<()> {
+fn count_within(parent: &Dir, name: &[u8], depth: usize) -> io::Result<u64> {
+    let Some(stat) = parent.stat_child(name)? else { return Ok(0) };
+    if stat.kind != Kind::Directory || depth == DEEPEST {
+        return Ok(1);
+    }
+    let here = parent.child(name)?;
+    here.names()?.iter().try_fold(1, |sum: u64, child| Ok(sum.saturating_add(count_within(&here, child, depth + 1)?)))
+}
+
+/// Removes the tree at `name`, never through a link and never onto a mounted filesystem. Nothing there is success.
+pub fn remove(parent: &Dir, name: &[u8]) -> io::Result<()> {
+    remove_within(parent, name, 0)
+}
+
+fn remove_within(parent: &Dir, name: &[u8], depth: usize) -> io::Result<()> {
     let Some(stat) = parent.stat_child(name)? else { return Ok(()) };
     if stat.kind != Kind::Directory {
         return parent.remove_file(name);
     }
-    if stat.dev != dev || depth == DEEPEST {
+    if depth == DEEPEST || parent.is_mount_point(name)? {
         return Err(io::Error::other(format!(
-            "\"{}\" is another filesystem or nested too deeply",
+            "\"{}\" is a mounted filesystem or nested too deeply",
             crate::model::bytes::escape(name)
         )));
     }
     let here = parent.child(name)?;
     for child in here.names()? {
-        remove_within(&here, &child, dev, depth + 1)?;
+        remove_within(&here, &child, depth + 1)?;
     }
     parent.remove_dir(name)
 }

@@ -1,0 +1,114 @@
+//! The command line: types only, converted into the stages' inputs by `commands`.
+
+use crate::failure::exit_code_help;
+use crate::model::app::AppId;
+use crate::model::archive::ArchiveId;
+use crate::model::plan::PlanId;
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Finds a FreedomBox and its backups, verifies them, and restores them so that a power cut can never leave a mixture.
+#[derive(Debug, Parser)]
+#[command(name = "lifeboat", version, max_term_width = 100, after_help = exit_code_help())]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Print the result as JSON on standard output.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print plain lines only: no colours, no bars, no cursor movement.
+    #[arg(long, global = true)]
+    pub plain: bool,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Look for disks, FreedomBox systems and backups; changes nothing.
+    Survey {
+        /// Look into this disk image as well.
+        #[arg(long, value_name = "FILE")]
+        image: Vec<PathBuf>,
+        /// Look into this directory as the root of a system or disk.
+        #[arg(long, value_name = "DIR")]
+        root: Vec<PathBuf>,
+    },
+    /// List the backups at a location: a file, a borg repository, or a directory to search.
+    List {
+        /// Where the backups are.
+        location: PathBuf,
+    },
+    /// Read a backup to its end and say which apps could be restored from it; changes nothing.
+    Verify {
+        /// Where the backup is.
+        location: PathBuf,
+        /// Which backup, where the location holds several (see 'list').
+        #[arg(long, value_name = "ID")]
+        archive: Option<ArchiveId>,
+        /// Only these apps.
+        #[arg(long, value_name = "A,B", value_delimiter = ',')]
+        apps: Option<Vec<AppId>>,
+    },
+    /// Show what a restore would do; changes nothing.
+    Plan(PlanArgs),
+    /// Carry out a plan.
+    Restore {
+        /// What to restore where.
+        #[command(flatten)]
+        plan: PlanArgs,
+        /// The id of the plan that you read and agree to.
+        #[arg(long, value_name = "PLAN_ID")]
+        consent: PlanId,
+    },
+    /// Say where the restore on a box stands; changes nothing.
+    Status(OntoArgs),
+    /// Go on with an interrupted restore.
+    Resume(OntoArgs),
+    /// Put all old data back.
+    Undo(OntoArgs),
+    /// Remove the old data for good.
+    Commit(OntoArgs),
+    /// Walk through a rescue, one question at a time.
+    Guide {
+        /// Look into this disk image as well.
+        #[arg(long, value_name = "FILE")]
+        image: Vec<PathBuf>,
+        /// Look into this directory as the root of a system or disk.
+        #[arg(long, value_name = "DIR")]
+        root: Vec<PathBuf>,
+    },
+    /// Finish on the running box what a restore left for it; its next boot starts this by itself.
+    Finish(OntoArgs),
+}
+
+/// What to restore where.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// Where the backup is: a file, a repository, or a directory to search.
+    #[arg(long, value_name = "LOCATION")]
+    pub from: PathBuf,
+    /// Which backup, where the location holds several (see 'list').
+    #[arg(long, value_name = "ID")]
+    pub archive: Option<ArchiveId>,
+    /// The box: a mounted root directory, a disk image, or a block device.
+    #[arg(long, value_name = "TARGET")]
+    pub onto: PathBuf,
+    /// Only these apps; without it, all apps in the backup.
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    pub apps: Option<Vec<AppId>>,
+    /// Restore what is left of damaged apps too.
+    #[arg(long)]
+    pub accept_damage: bool,
+    /// The Lifeboat program for the box, where this one does not fit its architecture.
+    #[arg(long, value_name = "FILE")]
+    pub program: Option<PathBuf>,
+}
+
+/// Which box.
+#[derive(Debug, Args)]
+pub struct OntoArgs {
+    /// The box: a mounted root directory, a disk image, or a block device.
+    #[arg(long, value_name = "TARGET")]
+    pub onto: PathBuf,
+}

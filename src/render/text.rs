@@ -1,0 +1,269 @@
+//! Text views of the results, and folding of sentences.
+
+use super::View;
+use crate::failure::Failure;
+use crate::model::archive::{ArchiveSummary, BackupLocation, FoundAs, Generation};
+use crate::model::disk::{Disk, Volume};
+use crate::model::finding::{Finding, Report, Severity, Verdict};
+use crate::model::installation::Installation;
+use crate::model::plan::{AppPlan, RestorePlan, Road, VersionVerdict};
+use crate::model::survey::Survey;
+use std::fmt::Write as _;
+
+/// Widest line.
+const WIDTH: usize = 80;
+
+/// Folds a sentence into lines of at most 80 columns, each starting with `indent`; continuation lines are indented
+/// two more. Words that are longer stand alone.
+pub fn wrap(indent: &str, sentence: &str) -> String {
+    let mut text = String::new();
+    let mut line = indent.to_owned();
+    let mut empty = true;
+    for word in sentence.split_whitespace() {
+        if !empty && line.chars().count() + 1 + word.chars().count() > WIDTH {
+            text.push_str(line.trim_end());
+            text.push('\n');
+            line = format!("{indent}  ");
+            empty = true;
+        }
+        if !empty {
+            line.push(' ');
+        }
+        line.push_str(word);
+        empty = false;
+    }
+    text.push_str(line.trim_end());
+    text.push('\n');
+    text
+}
+
+/// A failure as three sentences: what happened, where the data stands, what to do.
+pub fn failure(failure: &Failure) -> String {
+    let mut text = wrap("", &format!("lifeboat: {}", failure.sentence));
+    text += &wrap("", &format!("State of your data: {}.", failure.state));
+    text += &wrap("", &format!("What to do: {}.", failure.advice));
+    text
+}
+
+/// A date and time for people: `2026-11-23 18:45 UTC` from RFC 3339.
+pub fn time(rfc3339: Option<&str>) -> String {
+    let Some(text) = rfc3339 else { return "unknown time".into() };
+    match (text.get(..10), text.get(11..16)) {
+        (Some(day), Some(minute)) => format!("{day} {minute} UTC"),
+        _ => text.to_owned(),
+    }
+}
+
+fn findings(list: &[Finding]) -> String {
+    let mut text = String::new();
+    for finding in list {
+        let word = match finding.severity {
+            Severity::Note => "note",
+            Severity::Warning => "warning",
+            Severity::Damage => "DAMAGE",
+        };
+        text += &wrap("  ", &format!("{word}: {}: {}", finding.subject, finding.what));
+        if !finding.advice.is_empty() {
+            text += &wrap("    ", &finding.advice);
+        }
+    }
+    text
+}
+
+impl View for Survey {
+    fn text(&self) -> String {
+        let mut text = String::new();
+        for (at, box_) in self.installations.iter().enumerate() {
+            let _ = writeln!(text, "Box {}: {}", at + 1, installation(box_));
+            text += &wrap("  ", &format!("on {}, {} apps set up", box_.place, box_.apps.values().filter(|v| **v > 0).count()));
+        }
+        for (at, location) in self.locations.iter().enumerate() {
+            let _ = writeln!(text, "Backup {}: {}", at + 1, self::location(location));
+        }
+        for disk in &self.disks {
+            let _ = writeln!(text, "Disk {}", self::disk(disk));
+            for volume in &disk.volumes {
+                let _ = writeln!(text, "  {}", self::volume(volume));
+            }
+        }
+        if self.installations.is_empty() {
+            text.push_str("No FreedomBox system was found.\n");
+        }
+        if self.locations.is_empty() {
+            text.push_str("No backup was found.\n");
+        }
+        text + &findings(&self.findings)
+    }
+}
+
+/// One line that tells a box from others.
+pub fn installation(box_: &Installation) -> String {
+    format!("'{}', FreedomBox {}, {} ({})", box_.hostname, box_.freedombox.upstream(), box_.os, box_.architecture)
+}
+
+/// One line that tells a backup location from others.
+pub fn location(location: &BackupLocation) -> String {
+    let place = location.path().display();
+    match location {
+        BackupLocation::TarExport { size, found_as, .. } => {
+            let kind = match found_as {
+                FoundAs::LegacyFolder => "old backup file",
+                FoundAs::UploadLeftover => "left-over of an upload",
+                _ => "backup file",
+            };
+            format!("{kind} {place} ({size})")
+        }
+        BackupLocation::BorgRepository { keyed, .. } => {
+            let lock = if *keyed { "encrypted" } else { "not encrypted" };
+            format!("borg repository {place} ({lock})")
+        }
+    }
+}
+
+/// One line that tells a disk from others.
+pub fn disk(disk: &Disk) -> String {
+    let model = disk.model.as_deref().unwrap_or("unnamed disk");
+    let serial = disk.serial.as_ref().map_or(String::new(), |serial| format!(", serial {serial}"));
+    let role = if disk.boot_medium { ", Lifeboat was started from it" } else { "" };
+    format!("{}: {model}, {}{serial}{role}", disk.name, disk.size)
+}
+
+fn volume(volume: &Volume) -> String {
+    let kinds: Vec<String> = volume.signatures.iter().map(|signature| {
+        let label = signature.label.as_ref().map_or(String::new(), |label| format!(" '{label}'"));
+        format!("{}{label}", signature.kind.name())
+    }).collect();
+    let kinds = if kinds.is_empty() { "nothing known".to_owned() } else { kinds.join(" or ") };
+    format!("{}: {}, {kinds}", volume.name, volume.size)
+}
+
+/// The archives of a location.
+#[derive(Debug, serde::Serialize)]
+pub struct ArchiveList {
+    /// Newest first.
+    pub archives: Vec<ArchiveSummary>,
+    /// What was noticed while looking.
+    pub findings: Vec<Finding>,
+}
+
+impl View for ArchiveList {
+    fn text(&self) -> String {
+        let mut text = String::new();
+        for archive in &self.archives {
+            let _ = writeln!(text, "{}", archive.id);
+            let apps: Vec<&str> = archive.apps.iter().map(|app| app.name.as_str()).collect();
+            let what = match archive.generation {
+                Generation::None => "no FreedomBox manifest: a plain folder archive".to_owned(),
+                _ => format!("{} apps: {}", apps.len(), apps.join(", ")),
+            };
+            text += &wrap("  ", &format!("{}; {what}", time(archive.time.as_deref())));
+        }
+        if self.archives.is_empty() {
+            text.push_str("No backup was found.\n");
+        }
+        text + &findings(&self.findings)
+    }
+}
+
+impl View for Report {
+    fn text(&self) -> String {
+        let mut text = String::new();
+        for app in &self.apps {
+            let _ = writeln!(text, "{:<24} {:<14} {} entries", app.name.as_str(), verdict(app.verdict), app.entries);
+        }
+        text + &findings(&self.findings)
+    }
+}
+
+fn verdict(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Intact => "intact",
+        Verdict::Damaged => "DAMAGED",
+        Verdict::NotVerifiable => "not verifiable",
+    }
+}
+
+impl View for RestorePlan {
+    fn text(&self) -> String {
+        let mut text = format!("Plan {}\n", self.id);
+        text += &wrap("  ", &format!("from backup: {} ({})", self.archive, time(self.archive_time.as_deref())));
+        let target = &self.target;
+        text += &wrap("  ", &format!(
+            "onto box: '{}', FreedomBox {}, Debian {} ({})",
+            target.hostname, target.freedombox, target.suite, target.architecture
+        ));
+        for app in &self.apps {
+            text += &app_plan(app);
+        }
+        for need in &self.space {
+            text += &wrap("", &format!("Space on the filesystem of {}: {} needed, {} free", need.filesystem, need.needed, need.free));
+        }
+        for warning in &self.warnings {
+            text += &wrap("", &format!("Warning: {warning}"));
+        }
+        for blocker in &self.blockers {
+            text += &wrap("", &format!("CANNOT GO ON: {}", blocker.what));
+            text += &wrap("  ", &format!("what to do: {}", blocker.advice));
+        }
+        text += &wrap("", &format!("Not in any backup, to be done by hand: {}.", self.not_included.join("; ")));
+        text.push_str("Nothing has been changed so far.\n");
+        text
+    }
+}
+
+fn app_plan(app: &AppPlan) -> String {
+    let road = match app.road {
+        Road::InPlace => "restored now",
+        Road::Parked => "brought onto the box, finished at its next normal start",
+        Road::NoData => "nothing to restore",
+        Road::Blocked => "NOT restored",
+    };
+    let mut text = wrap("", &format!("{}: {road}{}", app.name, version(&app.version)));
+    if matches!(app.road, Road::InPlace | Road::Parked) {
+        let changes = &app.changes;
+        let counts = format!(
+            "{} new, {} changed, {} same, {} moved away; {} to write",
+            changes.new, changes.changed, changes.same, changes.removed, app.bytes
+        );
+        text += &wrap("  ", &counts);
+    }
+    if !app.next_boot.is_empty() {
+        text += &wrap("  ", &format!("at the next start: {}", app.next_boot.join(", then ")));
+    }
+    for left in &app.left_out {
+        text += &wrap("  ", &format!("left in the backup: {}: {}", left.path, left.reason));
+    }
+    text
+}
+
+fn version(verdict: &VersionVerdict) -> String {
+    match verdict {
+        VersionVerdict::Same => String::new(),
+        VersionVerdict::WillBeUpgraded { from, to } => format!(" (app version {from}, the box has {to} and upgrades it)"),
+        VersionVerdict::TargetTooOld { archive, target, .. } => {
+            format!(" (app version {archive} in the backup, only {target} on the box)")
+        }
+        VersionVerdict::UnknownApp => " (unknown app)".into(),
+        VersionVerdict::NotInTarget => " (the box's FreedomBox does not have this app)".into(),
+        VersionVerdict::PackageGone { packages } => format!(" (not installable there: {})", packages.join(", ")),
+        VersionVerdict::NotRecorded => " (version not recorded)".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_line_is_wider_than_80_columns_unless_one_word_is() {
+        let text = wrap("  ", &"word ".repeat(60));
+        assert!(text.lines().all(|line| line.chars().count() <= WIDTH && line.starts_with("  ")));
+        assert_eq!(wrap("", &"x".repeat(100)), format!("{}\n", "x".repeat(100)));
+    }
+
+    #[test]
+    fn times_are_shown_to_the_minute() {
+        assert_eq!(time(Some("2026-11-23T18:45:11Z")), "2026-11-23 18:45 UTC");
+        assert_eq!(time(None), "unknown time");
+    }
+}
