@@ -17,10 +17,15 @@
 //! `formats` parses bytes and opens nothing. `model` is plain data. `sys` has the effects. A stage never imports a
 //! later one. Only `render` prints. `tests/architecture.rs` reads the imports and fails on a wrong arrow.
 
+pub mod cli;
+pub mod commands;
+pub mod failure;
 pub mod formats;
+pub mod guide;
 pub mod handoff;
 pub mod model;
 pub mod plan;
+pub mod render;
 pub mod restore;
 pub mod source;
 pub mod survey;

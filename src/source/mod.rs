@@ -1,22 +1,44 @@
 //! Opening a backup: a location becomes an [`Archive`] with entries, whatever its format.
 //!
-//! Never writes to a source, not even a lock. Never skips an entry that it does not understand: that is an error which
-//! names the entry.
+//! Never writes to a source, not even a lock or an access time where that can be helped. Never skips an entry that it
+//! does not understand: that is an error which names the entry.
+//!
+//! [`open_location`] is the one way in: a file is one archive, a folder is searched ([`list`], [`find`]).
+
+mod location;
+mod sidecar;
+mod stream;
+mod tar_export;
+mod unpack;
+
+pub use location::{Listing, find, list, open_location};
+pub use tar_export::open;
 
 use crate::model::archive::ArchiveSummary;
 use crate::model::entry::Entry;
 use crate::model::finding::Finding;
 use crate::model::progress::Progress;
+use crate::model::size::ByteSize;
 use std::io::{self, Read};
 
 /// One backup, opened read-only.
 pub trait Archive {
-    /// Its name, time and apps. May have to scan the whole archive once (FreedomBox writes the manifest last).
+    /// Its name, time and apps. May have to scan the whole archive once (FreedomBox writes the manifest last). Fails
+    /// only when the manifest is damaged or lies behind the damage.
     fn summary(&mut self) -> Result<ArchiveSummary, ReadError>;
 
     /// Hands every entry to `visitor`, in archive order, each with its content, and reads to the true end.
-    /// May be called again; each call starts from the beginning.
+    /// May be called again; each call starts from the beginning. Reports [`Advance`] events to `progress`, which add up
+    /// to [`size`](Self::size).
+    ///
+    /// Borg archives a path once for every path to back up that contains it, so an honest archive may hold the same
+    /// entry several times.
+    ///
+    /// [`Advance`]: crate::model::progress::Event::Advance
     fn read(&mut self, visitor: &mut dyn Visitor, progress: &dyn Progress) -> Result<Ending, ReadError>;
+
+    /// How many bytes [`read`](Self::read) will report, where that is known before.
+    fn size(&self) -> Option<ByteSize>;
 }
 
 /// What is done with the entries of an archive.
@@ -73,6 +95,13 @@ pub enum ReadError {
         /// Where: an offset or an entry, in words that fit after "damaged".
         place: String,
         /// What is wrong.
+        what: String,
+    },
+    /// The archive could be read to its end, but a checksum over all of it is wrong: some bytes changed, nobody knows
+    /// which.
+    #[error("the backup is damaged at an unknown place: {what}")]
+    Mismatch {
+        /// Which checksum is wrong.
         what: String,
     },
     /// It is not a backup in any format that is known.
