@@ -16,6 +16,7 @@ pub mod manifest;
 pub mod path;
 pub mod plan;
 pub mod progress;
+pub mod question;
 pub mod site;
 pub mod size;
 pub mod state;

@@ -11,6 +11,7 @@
 pub mod exchange;
 pub mod journal;
 mod place;
+mod snapshot;
 mod stage;
 mod status;
 mod undo;

@@ -10,12 +10,15 @@ use crate::model::path::RelPath;
 use crate::model::plan::Action;
 use crate::model::progress::{Event, Phase, Progress};
 use crate::model::state::RestoreState;
+use crate::sys::command::Commands;
 use crate::sys::{fault, tree};
 use std::io;
+use std::path::Path;
 
 impl Restore {
     /// Puts all old data back and removes everything that the restore wrote. Can be called again after a power cut.
-    pub fn undo(&mut self, progress: &dyn Progress) -> Result<(), RestoreError> {
+    /// `at` is where the target is mounted.
+    pub fn undo(&mut self, commands: &dyn Commands, at: &Path, progress: &dyn Progress) -> Result<(), RestoreError> {
         progress.event(Event::Phase { phase: Phase::Exchange, total: None });
         if !self.is_going_back() {
             self.journal_mut().write(Record::Undoing)?;
@@ -37,6 +40,7 @@ impl Restore {
         fault::point("undo.exchanged").map_err(doing("undoing the restore"))?;
         self.root().sync_filesystem().map_err(doing("writing the old data's places to the box's disk"))?;
         self.remove_placed()?;
+        self.remove_snapshot(commands, at)?;
         self.clean_up(progress)?;
         self.journal_mut().write(Record::RolledBack)?;
         place::set_interrupted(self.root(), false)
@@ -108,13 +112,14 @@ impl Restore {
         }
     }
 
-    /// Removes the old data for good. What waits for the next boot stays.
-    pub fn commit(&mut self, progress: &dyn Progress) -> Result<(), RestoreError> {
+    /// Removes the old data for good. What waits for the next boot stays. `at` is where the target is mounted.
+    pub fn commit(&mut self, commands: &dyn Commands, at: &Path, progress: &dyn Progress) -> Result<(), RestoreError> {
         match super::status::state(self.records(), self.plan()) {
             RestoreState::Restored | RestoreState::WaitingForBoot => self.journal_mut().write(Record::Committing)?,
             _ if self.is_committing() => {}
             _ => return Err(RestoreError::Unfinished(self.plan().id.clone())),
         }
+        self.remove_snapshot(commands, at)?;
         self.clean_up(progress)?;
         self.journal_mut().write(Record::Committed)?;
         Ok(())

@@ -1,0 +1,1 @@
+//! `lifeboat finish`: what the restored box does after its next normal start.

@@ -1,0 +1,169 @@
+//! Everything up to the plan: open the backup, open the box, verify, compare, plan. Writes nothing.
+
+use crate::cli::PlanArgs;
+use crate::failure::{Ending, Failure, chain};
+use crate::handoff::program;
+use crate::model::app::AppId;
+use crate::model::archive::{ArchiveId, Generation};
+use crate::model::entry::Entry;
+use crate::model::finding::Report;
+use crate::model::manifest;
+use crate::model::path::RelPath;
+use crate::model::plan::RestorePlan;
+use crate::model::progress::Progress;
+use crate::model::site::is_dropin;
+use crate::plan::{self, Input};
+use crate::restore;
+use crate::source::{self, Archive, ReadError};
+use crate::survey::owners::Owners;
+use crate::survey::target::{self, Access, Target, TargetSpec};
+use crate::survey::{self, Place, Surveyed};
+use crate::sys::dir::Dir;
+use crate::sys::host::Host;
+use crate::verify::compare::Comparison;
+use crate::verify::{self, Observer, Unobserved};
+use std::path::{Path, PathBuf};
+
+/// A backup location that is in reach, with whatever has to stay mounted for it.
+pub struct Location {
+    /// The file, repository or directory.
+    pub path: PathBuf,
+    _mounts: Option<Surveyed>,
+}
+
+/// Whether a file is a FreedomBox backup; reads it to its manifest.
+pub fn is_backup(path: &Path) -> bool {
+    let summary = source::open(path).and_then(|mut archive| archive.summary());
+    summary.is_ok_and(|summary| summary.generation != Generation::None)
+}
+
+/// Opens what the user named as LOCATION: a file, a repository or a directory as they are; a disk or a disk image by
+/// mounting it read-only.
+pub fn location(host: &Host, path: &Path) -> Result<Location, Failure> {
+    let metadata = std::fs::metadata(path).map_err(|error| {
+        let sentence = format!("opening \"{}\": {error}", path.display());
+        Failure::untouched(Ending::NoBackup, sentence, "run 'lifeboat survey' to see which backups are in reach")
+    })?;
+    let is_archive = || !matches!(source::open(path), Err(ReadError::NotABackup(_)));
+    if metadata.is_dir() || (metadata.is_file() && is_archive()) {
+        return Ok(Location { path: path.to_owned(), _mounts: None });
+    }
+    let mut surveyed = survey::survey(host, &[Place::Image(path.to_owned())], &is_backup)?;
+    let Some(first) = surveyed.survey.locations.first() else {
+        let sentence = format!("\"{}\" holds no backup", path.display());
+        return Err(Failure::untouched(Ending::NoBackup, sentence, "name another disk or file"));
+    };
+    let found = first.path().to_owned();
+    let path = match surveyed.holder(&found) {
+        Some(held) => held.mounted.path().to_owned(),
+        None => found.clone(),
+    };
+    surveyed.keep_only(&path);
+    Ok(Location { path, _mounts: Some(surveyed) })
+}
+
+/// What was prepared.
+pub struct Prepared {
+    /// The box, mounted.
+    pub target: Target,
+    /// Its root.
+    pub root: Dir,
+    /// Its users and groups.
+    pub owners: Owners,
+    /// The backup.
+    pub archive: Box<dyn Archive>,
+    /// What verification found.
+    pub report: Report,
+    /// The plan.
+    pub plan: RestorePlan,
+    /// The program for the box's next boot.
+    pub program: Option<PathBuf>,
+    _location: Location,
+}
+
+/// Entries that are never restored: FreedomBox's own drop-in files.
+pub fn skips(entry: &Entry) -> bool {
+    is_dropin(entry, manifest::is_dropin)
+}
+
+/// Opens the box and reads its users; `access` says whether it will be written to.
+pub fn open_target(host: &Host, onto: &Path, access: Access) -> Result<(Target, Dir, Owners), Failure> {
+    let target = target::open(host, &TargetSpec::parse(onto)?, access)?;
+    let failed = |what: &str, error: std::io::Error| {
+        Failure::untouched(Ending::RefusedTarget, format!("{what} on the box: {error}"), "check the box's disk")
+    };
+    let root = Dir::open(&target.root).map_err(|error| failed("opening the root", error))?;
+    let read = |name: &[u8]| -> std::io::Result<Vec<u8>> {
+        let mut text = Vec::new();
+        std::io::Read::read_to_end(&mut root.child(b"etc")?.read_file(name)?, &mut text)?;
+        Ok(text)
+    };
+    let passwd = read(b"passwd").map_err(|error| failed("reading the users", error))?;
+    let group = read(b"group").map_err(|error| failed("reading the groups", error))?;
+    let owners = Owners::new(&passwd, &group);
+    Ok((target, root, owners))
+}
+
+/// Prepares a restore as the command line names it.
+pub fn prepare(host: &Host, args: &PlanArgs, access: Access, progress: &dyn Progress) -> Result<Prepared, Failure> {
+    let location = location(host, &args.from)?;
+    let mut archive = source::open_location(&location.path, args.archive.as_ref())?;
+    let (target, root, owners) = open_target(host, &args.onto, access)?;
+    target.refuse_if_holds(&location.path)?;
+    let installation = &target.installation;
+    let unfinished = restore::standing(&root).map_err(|error| {
+        Failure::of_restore(&error, crate::model::state::DataState::Untouched)
+    })?;
+    let unfinished = unfinished.filter(restore::Standing::is_open);
+    let mut comparison = Comparison::with(&root, &owners, &installation.freedombox);
+    let verified = verify_archive(archive.as_mut(), args.apps.as_deref(), &mut comparison, progress)?;
+    let ground = comparison.finish().map_err(|error| {
+        let sentence = format!("looking at the box's disk: {error}");
+        Failure::untouched(Ending::Failed, sentence, "check the box's disk and try again")
+    })?;
+    let program = args.program.clone().or_else(|| program::find(&installation.architecture));
+    let plan = plan::plan(&Input {
+        installation,
+        summary: &verified.summary,
+        report: &verified.report,
+        contents: &verified.contents,
+        ground: &ground,
+        chosen: args.apps.as_deref(),
+        accept_damage: args.accept_damage,
+        can_finish: program.is_some(),
+        // The same plan that was interrupted is taken up again, not refused.
+        unfinished: unfinished.as_ref().map(|standing| &standing.id),
+    });
+    let report = verified.report;
+    Ok(Prepared { target, root, owners, archive, report, plan, program, _location: location })
+}
+
+/// Verifies an archive alone.
+pub fn verify_location(
+    host: &Host,
+    path: &Path,
+    archive: Option<&ArchiveId>,
+    apps: Option<&[AppId]>,
+    progress: &dyn Progress,
+) -> Result<verify::Verified, Failure> {
+    let location = location(host, path)?;
+    let mut archive = source::open_location(&location.path, archive)?;
+    verify_archive(archive.as_mut(), apps, &mut Unobserved, progress)
+}
+
+fn verify_archive(
+    archive: &mut dyn Archive,
+    apps: Option<&[AppId]>,
+    observer: &mut dyn Observer,
+    progress: &dyn Progress,
+) -> Result<verify::Verified, Failure> {
+    let dumps: Vec<(AppId, RelPath)> = manifest::all()
+        .iter()
+        .filter_map(|app| Some((app.id.clone(), app.database.as_ref()?.dump.clone())))
+        .collect();
+    let request = verify::Request { roots: manifest::roots(), apps, dumps: &dumps, skip: &skips };
+    verify::verify(archive, &request, observer, progress).map_err(|error| {
+        let _ = chain(&error);
+        error.into()
+    })
+}
