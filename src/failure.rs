@@ -198,8 +198,12 @@ impl From<ReadError> for Failure {
         let (ending, advice) = match &error {
             ReadError::NotABackup(_) => (Ending::NoBackup, "run 'lifeboat survey' to see which backups are in reach"),
             ReadError::Unsupported { .. } => (Ending::VerificationFailed, "use another backup"),
-            ReadError::Corrupt { .. } => (Ending::VerificationFailed, "use another backup, or an earlier copy of this one"),
-            ReadError::Io(_) | ReadError::Stopped => (Ending::Failed, "check the medium that holds the backup and try again"),
+            ReadError::Corrupt { .. } => {
+                (Ending::VerificationFailed, "use another backup, or an earlier copy of this one")
+            }
+            ReadError::Io(_) | ReadError::Stopped => {
+                (Ending::Failed, "check the medium that holds the backup and try again")
+            }
         };
         Failure::untouched(ending, chain(&error), advice)
     }

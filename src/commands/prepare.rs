@@ -111,9 +111,8 @@ pub fn prepare(host: &Host, args: &PlanArgs, access: Access, progress: &dyn Prog
     let (target, root, owners) = open_target(host, &args.onto, access)?;
     target.refuse_if_holds(&location.path)?;
     let installation = &target.installation;
-    let unfinished = restore::standing(&root).map_err(|error| {
-        Failure::of_restore(&error, crate::model::state::DataState::Untouched)
-    })?;
+    let unfinished = restore::standing(&root)
+        .map_err(|error| Failure::of_restore(&error, crate::model::state::DataState::Untouched))?;
     let unfinished = unfinished.filter(restore::Standing::is_open);
     let mut comparison = Comparison::with(&root, &owners, &installation.freedombox);
     let verified = verify_archive(archive.as_mut(), args.apps.as_deref(), &mut comparison, progress)?;
@@ -157,10 +156,8 @@ fn verify_archive(
     observer: &mut dyn Observer,
     progress: &dyn Progress,
 ) -> Result<verify::Verified, Failure> {
-    let dumps: Vec<(AppId, RelPath)> = manifest::all()
-        .iter()
-        .filter_map(|app| Some((app.id.clone(), app.database.as_ref()?.dump.clone())))
-        .collect();
+    let dumps: Vec<(AppId, RelPath)> =
+        manifest::all().iter().filter_map(|app| Some((app.id.clone(), app.database.as_ref()?.dump.clone()))).collect();
     let request = verify::Request { roots: manifest::roots(), apps, dumps: &dumps, skip: &skips };
     verify::verify(archive, &request, observer, progress).map_err(|error| {
         let _ = chain(&error);

@@ -134,7 +134,8 @@ fn drive(
 }
 
 fn show_standing(output: &Output, restore: &Restore) -> Result<(), Failure> {
-    let standing = restore::standing(restore.root()).map_err(|error| Failure::of_restore(&error, restore.data_state()))?;
+    let standing =
+        restore::standing(restore.root()).map_err(|error| Failure::of_restore(&error, restore.data_state()))?;
     if standing.as_ref().is_some_and(|standing| standing.state == RestoreState::Interrupted) {
         return Err(Failure::of_restore(&RestoreError::Unfinished(restore.plan().id.clone()), restore.data_state()));
     }

@@ -10,7 +10,8 @@ pub mod program;
 use crate::model::app::AppId;
 use crate::model::path::{BadPath, RelPath};
 use crate::model::plan::{Action, PlanId, Road};
-use crate::restore::{Restore, RestoreError};
+use crate::restore::{Restore, RestoreError, doing};
+use crate::sys::dir::Dir;
 use serde::{Deserialize, Serialize};
 use std::io::Read;
 
@@ -27,11 +28,7 @@ const GUARD: Unit = Unit {
     wanted_by: Some("sysinit.target"),
 };
 const FINISH: [Unit; 2] = [
-    Unit {
-        name: "lifeboat-finish.service",
-        text: include_str!("units/lifeboat-finish.service"),
-        wanted_by: None,
-    },
+    Unit { name: "lifeboat-finish.service", text: include_str!("units/lifeboat-finish.service"), wanted_by: None },
     Unit {
         name: "lifeboat-finish.timer",
         text: include_str!("units/lifeboat-finish.timer"),
@@ -121,6 +118,17 @@ fn next_boot(restore: &Restore) -> NextBoot {
         }
     });
     NextBoot { format: 1, plan: plan.id.clone(), apps: apps.collect() }
+}
+
+/// Reads the job on a target; `None` where nothing was handed over.
+pub fn read(root: &Dir) -> Result<Option<NextBoot>, RestoreError> {
+    let job = path(JOB)?;
+    let failed = || doing(format!("reading \"{job}\""));
+    if root.stat(&job).map_err(failed())?.is_none() {
+        return Ok(None);
+    }
+    let file = root.parent(&job).and_then(|at| at.read_file(job.file_name())).map_err(failed())?;
+    serde_json::from_reader(std::io::BufReader::new(file)).map(Some).map_err(|error| failed()(error.into()))
 }
 
 fn place(restore: &mut Restore, unit: &Unit) -> Result<(), RestoreError> {

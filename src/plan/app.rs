@@ -59,10 +59,13 @@ fn refuse(input: &Input, draft: &mut Draft, app: &AppPlan, why: &str) {
 fn forbids(verdict: &VersionVerdict, input: &Input) -> Option<String> {
     match verdict {
         VersionVerdict::TargetTooOld { archive, target, needs } => {
-            let needs = needs.as_ref().map_or("a newer FreedomBox".to_owned(), |needs| format!("FreedomBox {needs} or newer"));
+            let needs =
+                needs.as_ref().map_or("a newer FreedomBox".to_owned(), |needs| format!("FreedomBox {needs} or newer"));
             Some(format!("its data is of app version {archive}, the box has {target}; it needs {needs}"))
         }
-        VersionVerdict::NotInTarget => Some(format!("FreedomBox {} does not have this app", input.installation.freedombox)),
+        VersionVerdict::NotInTarget => {
+            Some(format!("FreedomBox {} does not have this app", input.installation.freedombox))
+        }
         VersionVerdict::UnknownApp => Some("no known FreedomBox has this app".to_owned()),
         VersionVerdict::Same
         | VersionVerdict::WillBeUpgraded { .. }
@@ -110,10 +113,13 @@ fn place(
             left_out(&from, "it is configuration of another Debian release; the box keeps its own".into());
         } else if content.is_some_and(|content| content.kind == Some(RootKind::Symlink)) && is_directory(today, &from) {
             left_out(&from, "it is a link in the backup, and what it points to was not backed up".into());
-            draft.warnings.push(format!("{}: \"{from}\" is only a link in the backup; its data is not there", archived.name));
+            draft
+                .warnings
+                .push(format!("{}: \"{from}\" is only a link in the backup; its data is not there", archived.name));
         } else if let Some((_, owner)) = taken {
             left_out(&from, format!("it is restored with '{owner}'"));
-        } else if let Some(why) = site.map_or(Some("its place could not be looked at"), |site| site.refusal.as_deref()) {
+        } else if let Some(why) = site.map_or(Some("its place could not be looked at"), |site| site.refusal.as_deref())
+        {
             left_out(&from, why.to_owned());
             draft.warnings.push(format!("{}: \"{to}\" is not restored: {why}", archived.name));
         } else {

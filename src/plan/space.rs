@@ -58,7 +58,8 @@ impl Draft {
     /// The smallest single app whose absence makes the rest fit.
     fn proposal(&self, need: &SpaceNeed, bytes: ByteSize, inodes: u64) -> String {
         let size = |app: &crate::model::plan::AppPlan| {
-            let steps = self.steps.iter().filter(|step| step.app == app.name && step.area.to_string() == need.filesystem);
+            let steps =
+                self.steps.iter().filter(|step| step.app == app.name && step.area.to_string() == need.filesystem);
             steps.fold((0u64, 0u64), |(bytes, entries), step| {
                 (bytes.saturating_add(step.bytes.0 + step.entries.saturating_mul(PER_ENTRY)), entries + step.entries)
             })

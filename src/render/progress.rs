@@ -71,7 +71,10 @@ impl Running {
         let done = ByteSize(self.bytes);
         let amount = match self.total.filter(|total| *total > 0) {
             Some(total) => {
-                let left = total.saturating_sub(self.bytes).checked_div(rate).map_or(String::new(), |left| format!(", about {left} s left"));
+                let left = total
+                    .saturating_sub(self.bytes)
+                    .checked_div(rate)
+                    .map_or(String::new(), |left| format!(", about {left} s left"));
                 format!("{done} of {} ({} %){left}", ByteSize(total), self.bytes.saturating_mul(100) / total)
             }
             None => format!("{done}, {} entries", self.entries),
@@ -97,7 +100,9 @@ impl Progress for Bar {
                     old.finish_and_clear();
                 }
                 let new = match total {
-                    Some(total) => ProgressBar::new(total).with_style(style("{msg} [{bar:24}] {bytes}/{total_bytes} {eta}")),
+                    Some(total) => {
+                        ProgressBar::new(total).with_style(style("{msg} [{bar:24}] {bytes}/{total_bytes} {eta}"))
+                    }
                     None => ProgressBar::no_length().with_style(style("{msg} {bytes} {bytes_per_sec}")),
                 };
                 new.set_message(phase_name(phase));

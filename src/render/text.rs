@@ -75,7 +75,10 @@ impl View for Survey {
         let mut text = String::new();
         for (at, box_) in self.installations.iter().enumerate() {
             let _ = writeln!(text, "Box {}: {}", at + 1, installation(box_));
-            text += &wrap("  ", &format!("on {}, {} apps set up", box_.place, box_.apps.values().filter(|v| **v > 0).count()));
+            text += &wrap(
+                "  ",
+                &format!("on {}, {} apps set up", box_.place, box_.apps.values().filter(|v| **v > 0).count()),
+            );
         }
         for (at, location) in self.locations.iter().enumerate() {
             let _ = writeln!(text, "Backup {}: {}", at + 1, self::location(location));
@@ -129,10 +132,14 @@ pub fn disk(disk: &Disk) -> String {
 }
 
 fn volume(volume: &Volume) -> String {
-    let kinds: Vec<String> = volume.signatures.iter().map(|signature| {
-        let label = signature.label.as_ref().map_or(String::new(), |label| format!(" '{label}'"));
-        format!("{}{label}", signature.kind.name())
-    }).collect();
+    let kinds: Vec<String> = volume
+        .signatures
+        .iter()
+        .map(|signature| {
+            let label = signature.label.as_ref().map_or(String::new(), |label| format!(" '{label}'"));
+            format!("{}{label}", signature.kind.name())
+        })
+        .collect();
     let kinds = if kinds.is_empty() { "nothing known".to_owned() } else { kinds.join(" or ") };
     format!("{}: {}, {kinds}", volume.name, volume.size)
 }
@@ -188,15 +195,21 @@ impl View for RestorePlan {
         let mut text = format!("Plan {}\n", self.id);
         text += &wrap("  ", &format!("from backup: {} ({})", self.archive, time(self.archive_time.as_deref())));
         let target = &self.target;
-        text += &wrap("  ", &format!(
-            "onto box: '{}', FreedomBox {}, Debian {} ({})",
-            target.hostname, target.freedombox, target.suite, target.architecture
-        ));
+        text += &wrap(
+            "  ",
+            &format!(
+                "onto box: '{}', FreedomBox {}, Debian {} ({})",
+                target.hostname, target.freedombox, target.suite, target.architecture
+            ),
+        );
         for app in &self.apps {
             text += &app_plan(app);
         }
         for need in &self.space {
-            text += &wrap("", &format!("Space on the filesystem of {}: {} needed, {} free", need.filesystem, need.needed, need.free));
+            text += &wrap(
+                "",
+                &format!("Space on the filesystem of {}: {} needed, {} free", need.filesystem, need.needed, need.free),
+            );
         }
         for warning in &self.warnings {
             text += &wrap("", &format!("Warning: {warning}"));
@@ -239,7 +252,9 @@ fn app_plan(app: &AppPlan) -> String {
 fn version(verdict: &VersionVerdict) -> String {
     match verdict {
         VersionVerdict::Same => String::new(),
-        VersionVerdict::WillBeUpgraded { from, to } => format!(" (app version {from}, the box has {to} and upgrades it)"),
+        VersionVerdict::WillBeUpgraded { from, to } => {
+            format!(" (app version {from}, the box has {to} and upgrades it)")
+        }
         VersionVerdict::TargetTooOld { archive, target, .. } => {
             format!(" (app version {archive} in the backup, only {target} on the box)")
         }

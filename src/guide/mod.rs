@@ -1,0 +1,233 @@
+//! The guided rescue: one question at a time, over the same stages as the commands.
+//!
+//! Has no power that the commands lack: it fills in what they get as arguments. Nothing is written before the plan was
+//! shown and the box's name was typed.
+
+use crate::cli::PlanArgs;
+use crate::commands::look::{Status, places};
+use crate::commands::prepare::{is_backup, prepare};
+use crate::commands::restore::{carry_out, resume, undo};
+use crate::failure::{Ending, Failure};
+use crate::model::app::AppId;
+use crate::model::archive::{ArchiveId, BackupLocation};
+use crate::model::installation::Installation;
+use crate::model::progress::Progress;
+use crate::model::question::{Answer, Choice, Prompter, Words};
+use crate::model::state::{DataState, RestoreState};
+use crate::render::{Output, View, text};
+use crate::restore::{self, Consent};
+use crate::source;
+use crate::survey::target::Access;
+use crate::survey::{self, Surveyed};
+use crate::sys::dir::Dir;
+use crate::sys::host::Host;
+use std::path::{Path, PathBuf};
+
+/// Walks the user through a rescue.
+pub fn run(
+    host: &Host,
+    images: &[PathBuf],
+    roots: &[PathBuf],
+    prompter: &mut dyn Prompter,
+    progress: &dyn Progress,
+) -> Result<Ending, Failure> {
+    let mut guide = Guide { host, prompter, progress, output: Output { json: false } };
+    match guide.walk(images, roots) {
+        Ok(ending) => Ok(ending),
+        Err(Halt::Stop) => {
+            let _ = guide.prompter.show("Stopped. Nothing has been changed.\n");
+            Ok(Ending::Cancelled)
+        }
+        Err(Halt::Failed(failure)) => {
+            // On a live medium the dialogue is all that the user sees.
+            let _ = guide.prompter.show(&text::failure(&failure));
+            Err(*failure)
+        }
+    }
+}
+
+struct Guide<'a> {
+    host: &'a Host,
+    prompter: &'a mut dyn Prompter,
+    progress: &'a dyn Progress,
+    output: Output,
+}
+
+/// Why the dialogue ends early.
+enum Halt {
+    /// The user said so.
+    Stop,
+    /// Something went wrong.
+    Failed(Box<Failure>),
+}
+
+impl From<Failure> for Halt {
+    fn from(failure: Failure) -> Halt {
+        Halt::Failed(Box::new(failure))
+    }
+}
+
+impl From<std::io::Error> for Halt {
+    fn from(error: std::io::Error) -> Halt {
+        let sentence = format!("talking to the terminal: {error}");
+        Failure::untouched(Ending::Failed, sentence, "start the guide again on a terminal").into()
+    }
+}
+
+impl Guide<'_> {
+    fn walk(&mut self, images: &[PathBuf], roots: &[PathBuf]) -> Result<Ending, Halt> {
+        self.prompter.show("Lifeboat looks at all disks. Nothing is changed.\n")?;
+        let mut surveyed = survey::survey(self.host, &places(images, roots), &is_backup).map_err(Failure::from)?;
+        self.prompter.show(&surveyed.survey.text())?;
+        let box_ = self.choose_box(&surveyed.survey.installations)?;
+        if let Some(ending) = self.settle_earlier(&mut surveyed, &box_)? {
+            return Ok(ending);
+        }
+        let location = self.choose_backup(&surveyed.survey.locations)?;
+        let archive = self.choose_archive(location.path())?;
+        let apps = self.choose_apps(location.path(), &archive)?;
+        let onto = place_of(&surveyed, &box_);
+        // The box is opened anew, for writing; only what the backup needs stays mounted.
+        surveyed.keep_only(location.path());
+        let args = PlanArgs {
+            from: location.path().to_owned(),
+            archive: Some(archive),
+            onto,
+            apps,
+            accept_damage: false,
+            program: None,
+        };
+        self.restore(&args, &box_)
+    }
+
+    fn choose_box(&mut self, boxes: &[Installation]) -> Result<Installation, Halt> {
+        if boxes.is_empty() {
+            let advice = "connect the disk or card with the installed FreedomBox and start again";
+            return Err(Failure::untouched(Ending::RefusedTarget, "no FreedomBox system was found", advice).into());
+        }
+        let options: Vec<String> =
+            boxes.iter().map(|box_| format!("{} on {}", text::installation(box_), box_.place)).collect();
+        let question = "Put the restored data ON which box? Nothing has been changed so far.";
+        let index = self.choose("choose-box", question, &options)?;
+        boxes.get(index).cloned().ok_or(Halt::Stop)
+    }
+
+    /// An interrupted restore comes first: nothing else may begin before it is finished or undone.
+    fn settle_earlier(&mut self, surveyed: &mut Surveyed, box_: &Installation) -> Result<Option<Ending>, Halt> {
+        let root = Dir::open(&box_.root)?;
+        let standing = restore::standing(&root).map_err(|error| Failure::of_restore(&error, DataState::Untouched))?;
+        drop(root);
+        let Some(standing) = standing.filter(restore::Standing::is_open) else { return Ok(None) };
+        let state = standing.state;
+        self.prompter.show(&Status::of(Some(standing)).text())?;
+        let forward = match state {
+            RestoreState::Interrupted => "go on with it",
+            _ => "leave it as it is",
+        };
+        let options = [forward.to_owned(), "undo it: put the old data back".to_owned()];
+        let answer = self.choose("earlier-restore", "An earlier restore is on this box. What now?", &options)?;
+        let onto = place_of(surveyed, box_);
+        surveyed.mounts.clear();
+        match (answer, state) {
+            (0, RestoreState::Interrupted) => Ok(Some(resume(self.host, &self.output, &onto, self.progress)?)),
+            (0, _) => Ok(Some(Ending::Done)),
+            _ => Ok(Some(undo(self.host, &self.output, &onto, self.progress)?)),
+        }
+    }
+
+    fn choose_backup(&mut self, locations: &[BackupLocation]) -> Result<BackupLocation, Halt> {
+        if locations.is_empty() {
+            let advice = "connect the disk with the backup and start again";
+            return Err(Failure::untouched(Ending::NoBackup, "no backup was found", advice).into());
+        }
+        let options: Vec<String> = locations.iter().map(text::location).collect();
+        let index = self.choose("choose-backup", "Restore FROM which backup?", &options)?;
+        locations.get(index).cloned().ok_or(Halt::Stop)
+    }
+
+    fn choose_archive(&mut self, location: &Path) -> Result<ArchiveId, Halt> {
+        let mut archives = source::list(location).map_err(Failure::from)?.archives;
+        archives.reverse();
+        let options: Vec<String> = archives
+            .iter()
+            .map(|archive| {
+                format!("{}, {} apps ({})", text::time(archive.time.as_deref()), archive.apps.len(), archive.id)
+            })
+            .collect();
+        if options.is_empty() {
+            let sentence = "this version of Lifeboat cannot read borg repositories yet";
+            let advice = "download the backup in FreedomBox (System, Backups) and restore that file";
+            return Err(Failure::untouched(Ending::NoBackup, sentence, advice).into());
+        }
+        let index = self.choose("choose-archive", "Which of its backups? The newest comes first.", &options)?;
+        archives.get(index).map(|archive| archive.id.clone()).ok_or(Halt::Stop)
+    }
+
+    fn choose_apps(&mut self, location: &Path, id: &ArchiveId) -> Result<Option<Vec<AppId>>, Halt> {
+        let mut archive = source::open_location(location, Some(id)).map_err(Failure::from)?;
+        let summary = archive.summary().map_err(Failure::from)?;
+        let options = ["all apps in the backup".to_owned(), "some apps".to_owned()];
+        if self.choose("choose-apps", "Restore which apps?", &options)? == 0 {
+            return Ok(None);
+        }
+        let names: Vec<&str> = summary.apps.iter().map(|app| app.name.as_str()).collect();
+        let question = format!("Type the names of the apps with blanks between them. There are: {}.", names.join(" "));
+        loop {
+            let typed = self.ask("app-names", &question)?;
+            let chosen: Vec<AppId> = typed.split([' ', ',']).filter_map(|name| name.parse().ok()).collect();
+            match chosen.iter().find(|name| !summary.apps.iter().any(|app| app.name == **name)) {
+                Some(unknown) => self.prompter.show(&format!("The backup does not hold '{unknown}'.\n"))?,
+                None if chosen.is_empty() => self.prompter.show("Please type at least one name, or q.\n")?,
+                None => return Ok(Some(chosen)),
+            }
+        }
+    }
+
+    fn restore(&mut self, args: &PlanArgs, box_: &Installation) -> Result<Ending, Halt> {
+        self.prompter.show("The backup is read to its end and compared with the box.\n")?;
+        let prepared = prepare(self.host, args, Access::Read, self.progress)?;
+        self.prompter.show(&prepared.plan.text())?;
+        if let Some(blocker) = prepared.plan.blockers.first() {
+            return Err(Failure::blocked(blocker).into());
+        }
+        let id = prepared.plan.id.clone();
+        // Let go of the read-only mount before the box is opened for writing.
+        drop(prepared);
+        let question = format!(
+            "This is the only step that changes the box. The old data is kept until you commit. To start, type the \
+             name of the box: {}",
+            box_.hostname
+        );
+        while self.ask("consent", &question)? != box_.hostname {
+            self.prompter.show("That is not the name of the box. Nothing has been changed. Type q to stop.\n")?;
+        }
+        let prepared = prepare(self.host, args, Access::Write, self.progress)?;
+        let ending = carry_out(self.host, &self.output, prepared, &Consent::to(id), self.progress)?;
+        self.prompter.show(
+            "[done] Finished. Remove the rescue medium and start the box normally. The old data is still on the box; \
+             'lifeboat undo' brings it back.\n",
+        )?;
+        Ok(ending)
+    }
+
+    fn choose(&mut self, id: &str, question: &str, options: &[String]) -> Result<usize, Halt> {
+        match self.prompter.choose(&Choice { id, text: question, options })? {
+            Answer::Given(index) => Ok(index),
+            Answer::Stop => Err(Halt::Stop),
+        }
+    }
+
+    fn ask(&mut self, id: &str, question: &str) -> Result<String, Halt> {
+        match self.prompter.ask(&Words { id, text: question })? {
+            Answer::Given(text) => Ok(text),
+            Answer::Stop => Err(Halt::Stop),
+        }
+    }
+}
+
+/// How the chosen box is named to be opened again: its device or image, or the directory that was given.
+fn place_of(surveyed: &Surveyed, box_: &Installation) -> PathBuf {
+    let volumes = surveyed.survey.disks.iter().flat_map(|disk| &disk.volumes);
+    let volume = volumes.into_iter().find(|volume| volume.name == box_.place);
+    volume.map_or_else(|| box_.root.clone(), |volume| volume.path.clone())
+}
