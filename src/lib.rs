@@ -20,3 +20,4 @@
 pub mod formats;
 pub mod model;
 pub mod source;
+pub mod verify;
