@@ -1,7 +1,7 @@
 //! Everything up to the plan: open the backup, open the box, verify, compare, plan. Writes nothing.
 
 use crate::cli::PlanArgs;
-use crate::failure::{Ending, Failure, chain};
+use crate::failure::{Ending, Failure};
 use crate::handoff::program;
 use crate::model::app::AppId;
 use crate::model::archive::{ArchiveId, Generation};
@@ -21,7 +21,7 @@ use crate::survey::{self, Place, Surveyed};
 use crate::sys::dir::Dir;
 use crate::sys::host::Host;
 use crate::verify::compare::Comparison;
-use crate::verify::{self, Observer, Unobserved};
+use crate::verify::{self, NoObserver, Observer, Scope};
 use std::path::{Path, PathBuf};
 
 /// A backup location that is in reach, with whatever has to stay mounted for it.
@@ -147,7 +147,7 @@ pub fn verify_location(
 ) -> Result<verify::Verified, Failure> {
     let location = location(host, path)?;
     let mut archive = source::open_location(&location.path, archive)?;
-    verify_archive(archive.as_mut(), apps, &mut Unobserved, progress)
+    verify_archive(archive.as_mut(), apps, &mut NoObserver, progress)
 }
 
 fn verify_archive(
@@ -158,9 +158,6 @@ fn verify_archive(
 ) -> Result<verify::Verified, Failure> {
     let dumps: Vec<(AppId, RelPath)> =
         manifest::all().iter().filter_map(|app| Some((app.id.clone(), app.database.as_ref()?.dump.clone()))).collect();
-    let request = verify::Request { roots: manifest::roots(), apps, dumps: &dumps, skip: &skips };
-    verify::verify(archive, &request, observer, progress).map_err(|error| {
-        let _ = chain(&error);
-        error.into()
-    })
+    let scope = Scope { roots: manifest::roots(), apps, dumps: &dumps, skip: &skips };
+    Ok(verify::verify(archive, &scope, observer, progress)?)
 }

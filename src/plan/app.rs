@@ -88,7 +88,7 @@ fn place(
         if !today.ever_had(path) && !manifest::find(&archived.name).is_some_and(|known| known.ever_had(path)) {
             left_out(path, "it does not belong to this app in any FreedomBox version, so it is not restored".into());
             draft.warnings.push(format!("{}: \"{path}\" is not a path of this app and is not restored", archived.name));
-        } else if input.contents.get(path).is_some_and(|content| content.entries > 0) {
+        } else if input.contents.root(path).is_some_and(|content| content.entries > 0) {
             sources.push(path.clone());
         } else {
             left_out(path, "it is not in the backup; what is on the box stays as it is".into());
@@ -104,7 +104,7 @@ fn place(
     let other_release = matches!(app.version, VersionVerdict::WillBeUpgraded { .. } | VersionVerdict::NotRecorded);
     let mut kept = Vec::new();
     for (from, to) in placed {
-        let content = input.contents.get(&from);
+        let content = input.contents.root(&from);
         let site = input.ground.sites.get(&to);
         let taken = draft.taken.iter().find(|(path, _)| path.is_within(&to) || to.is_within(path));
         if content.is_none_or(|content| content.entries == 0) {
@@ -159,7 +159,7 @@ fn steps(input: &Input, draft: &mut Draft, app: &mut AppPlan, placed: &[(RelPath
         Road::NoData | Road::Blocked => return,
     };
     for (source, destination) in placed {
-        let (Some(content), Some(site)) = (input.contents.get(source), input.ground.sites.get(destination)) else {
+        let (Some(content), Some(site)) = (input.contents.root(source), input.ground.sites.get(destination)) else {
             continue;
         };
         let step = Step {
@@ -172,7 +172,7 @@ fn steps(input: &Input, draft: &mut Draft, app: &mut AppPlan, placed: &[(RelPath
             carried: if action == Action::Exchange { site.dropins.clone() } else { Vec::new() },
             content: content.digest,
             entries: content.entries,
-            bytes: ByteSize(content.bytes),
+            bytes: content.bytes,
         };
         app.bytes += step.bytes;
         if let Some(changes) = input.ground.changes.get(&(source.clone(), destination.clone())) {

@@ -268,7 +268,7 @@ impl Restore {
         }
         match ending {
             // Damage that verification saw as well was consented to; any other shows in the comparison below.
-            Ok(_) | Err(ReadError::Corrupt { .. }) => {}
+            Ok(_) | Err(ReadError::Corrupt { .. } | ReadError::Mismatch { .. }) => {}
             Err(error) => return Err(error.into()),
         }
         let mut staged = std::mem::take(&mut stager.steps);

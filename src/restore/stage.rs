@@ -16,7 +16,7 @@ use crate::survey::owners::Owners;
 use crate::sys::dir::{self, Dir, Kind, Xattr};
 use crate::sys::tree::{self, Record};
 use crate::sys::{fault, tree::hash};
-use crate::verify::record::content_record;
+use crate::verify::content_record;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -44,6 +44,8 @@ struct Metadata {
     mode: u32,
     mtime: Mtime,
     xattrs: Vec<Xattr>,
+    /// Whether the archive has an entry for it; a directory may only be implied by what is below it.
+    is_listed: bool,
 }
 
 impl<'a> Staging<'a> {
@@ -81,7 +83,7 @@ impl<'a> Staging<'a> {
     fn enter(&mut self, at: &Dir, name: &[u8], relative: &[u8], mtime: Mtime) -> io::Result<Dir> {
         if !self.directories.contains_key(relative) {
             at.make_child(name)?;
-            let implied = Metadata { owner: (0, 0), mode: 0o755, mtime, xattrs: Vec::new() };
+            let implied = Metadata { owner: (0, 0), mode: 0o755, mtime, xattrs: Vec::new(), is_listed: false };
             self.directories.insert(relative.to_vec(), implied);
         }
         at.child(name)
@@ -181,11 +183,13 @@ impl Stager<'_> {
                 parent.make_child(&name)?;
                 // Opening it proves that it is a directory and not something that an earlier entry put there.
                 parent.child(&name)?;
-                staging.directories.insert(relative.clone(), metadata);
-                staging.content.add(content_record(&relative, &entry.kind, None, source));
+                let earlier = staging.directories.insert(relative.clone(), metadata);
+                if !earlier.is_some_and(|earlier| earlier.is_listed) {
+                    staging.content.add(content_record(source, &relative, &entry.kind, None));
+                }
             }
             EntryKind::File { size, sparse } => {
-                make_way(staging, &parent, &name, &relative)?;
+                make_way(staging, entry, &parent, &name, &relative)?;
                 let file = parent.create_file(&name)?;
                 let digest = match self.copy(content, &file, *size, *sparse) {
                     Ok(digest) => digest,
@@ -196,34 +200,34 @@ impl Stager<'_> {
                     }
                 };
                 dir::set_metadata(&file, metadata.owner, metadata.mode, &metadata.xattrs, metadata.mtime)?;
-                staging.content.add(content_record(&relative, &entry.kind, Some(digest), source));
+                staging.content.add(content_record(source, &relative, &entry.kind, Some(digest)));
                 staging.tree.add(record(&relative, Kind::File, &metadata, Some(digest)));
                 return Ok(*size);
             }
             EntryKind::Symlink { target } => {
-                make_way(staging, &parent, &name, &relative)?;
+                make_way(staging, entry, &parent, &name, &relative)?;
                 parent.make_symlink(&name, target)?;
                 parent.set_owner(&name, metadata.owner.0, metadata.owner.1)?;
                 parent.set_mtime(&name, metadata.mtime)?;
                 let digest = Sha256Digest::of(target);
-                staging.content.add(content_record(&relative, &entry.kind, None, source));
+                staging.content.add(content_record(source, &relative, &entry.kind, None));
                 staging.tree.add(record(&relative, Kind::Symlink, &metadata, Some(digest)));
             }
             EntryKind::Fifo => {
-                make_way(staging, &parent, &name, &relative)?;
+                make_way(staging, entry, &parent, &name, &relative)?;
                 parent.make_fifo(&name)?;
                 parent.set_owner(&name, metadata.owner.0, metadata.owner.1)?;
                 parent.set_mode(&name, metadata.mode)?;
                 parent.set_mtime(&name, metadata.mtime)?;
-                staging.content.add(content_record(&relative, &entry.kind, None, source));
+                staging.content.add(content_record(source, &relative, &entry.kind, None));
                 staging.tree.add(record(&relative, Kind::Fifo, &metadata, None));
             }
             EntryKind::HardLink { to } => {
                 let (from, from_name) = self.link_master(staging, to)?;
-                make_way(staging, &parent, &name, &relative)?;
+                make_way(staging, entry, &parent, &name, &relative)?;
                 parent.make_link(&name, &from, &from_name)?;
                 let stat = parent.stat_child(&name)?.ok_or_else(vanished)?;
-                staging.content.add(content_record(&relative, &entry.kind, None, source));
+                staging.content.add(content_record(source, &relative, &entry.kind, None));
                 staging.tree.add(tree::record_of(&parent, &name, stat, &relative, false)?);
             }
         }
@@ -275,7 +279,7 @@ impl Stager<'_> {
             }
         }
         xattrs.sort();
-        Ok(Metadata { owner, mode: entry.mode, mtime: entry.mtime, xattrs })
+        Ok(Metadata { owner, mode: entry.mode, mtime: entry.mtime, xattrs, is_listed: true })
     }
 
     /// Copies exactly `size` bytes and returns their digest; holes stay holes.
@@ -320,12 +324,22 @@ fn read_piece(content: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(filled)
 }
 
-/// An archive may hold a path twice; the later entry holds, as in tar.
-fn make_way(staging: &mut Staging, parent: &Dir, name: &[u8], relative: &[u8]) -> Result<(), Trouble> {
+/// An archive may hold the same entry several times, once for each path that was backed up and contains it. The later
+/// one takes the place of the earlier one, in the sums as well: if they differ, the sum is not what verification saw.
+fn make_way(staging: &mut Staging, entry: &Entry, parent: &Dir, name: &[u8], relative: &[u8]) -> Result<(), Trouble> {
     let Some(stat) = parent.stat_child(name)? else { return Ok(()) };
     if stat.kind == Kind::Directory {
         return Err(Trouble::Refused("the archive has a directory of the same name".into()));
     }
+    let (kind, content) = match (&entry.kind, stat.kind) {
+        (EntryKind::File { sparse, .. }, Kind::File) => {
+            let earlier = EntryKind::File { size: stat.size, sparse: *sparse };
+            (earlier, Some(hash(parent.read_file(name)?)?))
+        }
+        (EntryKind::Symlink { .. }, Kind::Symlink) => (EntryKind::Symlink { target: parent.read_link(name)? }, None),
+        (other, _) => (other.clone(), None),
+    };
+    staging.content.remove(content_record(&staging.step.source, relative, &kind, content));
     staging.tree.remove(tree::record_of(parent, name, stat, relative, false)?);
     Ok(parent.remove_file(name)?)
 }
@@ -337,7 +351,7 @@ pub(super) fn carry(staging: &mut Staging, root: &Dir, path: &RelPath) -> io::Re
     let Some(stat) = live.stat_child(path.file_name())? else { return Ok(()) };
     let parent = staging.parent(&relative, stat.mtime)?;
     let name = path.file_name();
-    let of = Metadata { owner: (stat.uid, stat.gid), mode: stat.mode, mtime: stat.mtime, xattrs: Vec::new() };
+    let of = Metadata { owner: (stat.uid, stat.gid), mode: stat.mode, mtime: stat.mtime, xattrs: Vec::new(), is_listed: false };
     let content = match stat.kind {
         Kind::Symlink => {
             let target = live.read_link(name)?;

@@ -14,7 +14,7 @@ mod unpack;
 pub use location::{Listing, find, list, open_location};
 pub use tar_export::open;
 
-use crate::model::archive::ArchiveSummary;
+use crate::model::archive::{ArchiveId, ArchiveSummary};
 use crate::model::entry::Entry;
 use crate::model::finding::Finding;
 use crate::model::progress::Progress;
@@ -23,6 +23,9 @@ use std::io::{self, Read};
 
 /// One backup, opened read-only.
 pub trait Archive {
+    /// Its name in its location.
+    fn id(&self) -> &ArchiveId;
+
     /// Its name, time and apps. May have to scan the whole archive once (FreedomBox writes the manifest last). Fails
     /// only when the manifest is damaged or lies behind the damage.
     fn summary(&mut self) -> Result<ArchiveSummary, ReadError>;

@@ -42,6 +42,8 @@ struct Scan {
     manifest: Option<(String, Mtime, Result<BackupManifest, String>)>,
     /// Names of all manifests after the first.
     more: Vec<String>,
+    /// Whether every entry was seen.
+    complete: bool,
     newest: Option<Mtime>,
 }
 
@@ -92,8 +94,13 @@ pub(super) fn at(path: &Path, error: &io::Error) -> ReadError {
 }
 
 impl Archive for TarExport {
+    fn id(&self) -> &ArchiveId {
+        &self.id
+    }
+
     fn summary(&mut self) -> Result<ArchiveSummary, ReadError> {
-        let damage = if self.scan.is_none() { self.read(&mut PassOver, &Silent).err() } else { None };
+        let known = self.scan.as_ref().is_some_and(|scan| scan.complete || scan.manifest.is_some());
+        let damage = if known { None } else { self.read(&mut PassOver, &Silent).err() };
         let manifest = match (self.scan.as_ref().map(Scan::manifest), damage) {
             (Some(manifest), None) => manifest?,
             // Damage behind the manifest does not matter here.
@@ -221,6 +228,7 @@ fn walk(
         advance(progress, tarball.input(), &mut reported, 1);
     }
     advance(progress, tarball.input(), &mut reported, 0);
+    scan.complete = true;
     Ok(())
 }
 
@@ -259,7 +267,8 @@ impl Scan {
             None => self.manifest = Some((name, entry.mtime, parsed)),
             // The same member again, see `Archive::read`.
             Some((known, _, Ok(manifest))) if *known == name && parsed.as_ref() == Ok(manifest) => {}
-            Some(_) => self.more.push(name),
+            Some(_) if self.more.len() < 4 => self.more.push(name),
+            Some(_) => {}
         }
     }
 

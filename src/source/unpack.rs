@@ -180,16 +180,15 @@ fn read_gzip_header(input: &mut Input) -> Result<(), ReadError> {
     }
     // The file's name and a comment, each ended by a NUL byte.
     for flag in [8, 16] {
-        while flags & flag != 0 {
+        let mut open = flags & flag != 0;
+        while open {
             let next = input.take(1)?;
             let &[byte] = next.as_slice() else { return Err(cut()) };
             header.push(byte);
             if header.len() > LONGEST_HEADER {
                 return Err(corrupt(at, "a gzip header is too long"));
             }
-            if byte == 0 {
-                break;
-            }
+            open = byte != 0;
         }
     }
     if flags & 2 != 0 {

@@ -12,6 +12,9 @@ use std::collections::BTreeSet;
 use std::io::{self, Read};
 use tar::{EntryType, GnuExtSparseHeader, Header};
 
+/// Most notes that are kept; what they are about is not restored and not missed.
+const MOST_NOTES: usize = 64;
+
 /// How the archive says that it is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Marker {
@@ -203,7 +206,7 @@ impl<R: Read> Tarball<R> {
             Ok(path) => path,
             Err(crate::model::path::BadPath::Empty) if is_directory => {
                 let what = "the entry of the root directory itself is not restored";
-                self.notes.push(Finding::new(Severity::Note, "archive", what, ""));
+                self.note("archive", what);
                 return Ok(None);
             }
             Err(bad) => return Err(self.corrupt(bad.to_string())),
@@ -219,7 +222,7 @@ impl<R: Read> Tarball<R> {
         if matches!(&kind, EntryKind::HardLink { to } if *to == path) {
             // Borg writes a file with several names this way when two of the paths to back up overlap.
             let what = "a hard link to itself was left out; the file came before";
-            self.notes.push(Finding::new(Severity::Note, self.member.clone(), what, ""));
+            self.note(&self.member.clone(), what);
             return Ok(None);
         }
         let entry = Entry {
@@ -459,7 +462,7 @@ impl<R: Read> Tarball<R> {
         self.marker = Some(marker);
         if marker == Marker::Single {
             let what = "the archive ends with one zero block where there should be two";
-            self.notes.push(Finding::new(Severity::Note, "archive", what, ""));
+            self.note("archive", what);
         }
         Ok(())
     }
@@ -487,6 +490,12 @@ impl<R: Read> Tarball<R> {
             }
         }
         Ok(filled)
+    }
+
+    fn note(&mut self, subject: &str, what: &str) {
+        if self.notes.len() < MOST_NOTES {
+            self.notes.push(Finding::new(Severity::Note, subject, what, ""));
+        }
     }
 
     fn place(&self) -> String {

@@ -1,0 +1,224 @@
+//! Counting and digesting what goes by, in one pass.
+
+use super::dump::Tail;
+use super::record::content_record;
+use super::{Observer, RootContent, RootKind, Scope};
+use crate::model::bytes;
+use crate::model::digest::Sha256Digest;
+use crate::model::entry::{Entry, EntryKind};
+use crate::model::finding::{Finding, Severity};
+use crate::model::path::RelPath;
+use crate::model::size::ByteSize;
+use crate::source::{VisitError, Visitor};
+use sha2::{Digest as _, Sha256};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{BuildHasher, RandomState};
+use std::io::Read;
+
+/// Most entries whose paths are remembered, to notice repeats and hard links to nothing: 36 MiB.
+const MOST_REMEMBERED: usize = 1 << 20;
+/// Most owner names that are kept for one root, and most dumps of databases.
+const MOST_NAMES: usize = 1024;
+/// Most findings about single entries.
+const MOST_FINDINGS: usize = 100;
+/// Where a link of FreedomBox's own configuration points.
+const DROP_IN: &[u8] = b"/usr/share/freedombox/";
+/// Where dumps of databases lie.
+const DUMPS: &[u8] = b"var/lib/plinth/backups-data";
+
+/// Visits every entry for some roots.
+pub(super) struct Census<'a> {
+    scope: &'a Scope<'a>,
+    observer: &'a mut dyn Observer,
+    /// Where each root lies in `roots`.
+    index: HashMap<Vec<u8>, usize>,
+    pub(super) roots: Vec<RootContent>,
+    /// For each root, the number of the last entry below it.
+    pub(super) last_seen: Vec<Option<u64>>,
+    /// How many entries went by completely.
+    pub(super) entries: u64,
+    /// The last of them.
+    pub(super) last: Option<RelPath>,
+    /// Database dumps that were seen, and whether they are whole.
+    pub(super) dumps: BTreeMap<RelPath, bool>,
+    /// Roots with entries that contradict others, which damages every app that has them.
+    pub(super) contradicted: BTreeSet<RelPath>,
+    pub(super) findings: Vec<Finding>,
+    hasher: RandomState,
+    /// Every path with a short form of its record, both hashed.
+    remembered: HashMap<u64, u64>,
+    is_forgetful: bool,
+}
+
+impl<'a> Census<'a> {
+    pub(super) fn new(roots: &[RelPath], scope: &'a Scope<'a>, observer: &'a mut dyn Observer) -> Self {
+        let distinct: BTreeSet<&RelPath> = roots.iter().collect();
+        let roots: Vec<RootContent> = distinct.into_iter().map(|path| RootContent::empty(path.clone())).collect();
+        Self {
+            scope,
+            observer,
+            index: roots.iter().enumerate().map(|(at, root)| (root.path.as_bytes().to_vec(), at)).collect(),
+            last_seen: vec![None; roots.len()],
+            roots,
+            entries: 0,
+            last: None,
+            dumps: BTreeMap::new(),
+            contradicted: BTreeSet::new(),
+            findings: Vec::new(),
+            hasher: RandomState::new(),
+            remembered: HashMap::new(),
+            is_forgetful: false,
+        }
+    }
+
+    /// The roots that contain `path`.
+    fn containing(&self, path: &RelPath) -> Vec<usize> {
+        let raw = path.as_bytes();
+        let ends = raw.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at).chain([raw.len()]);
+        ends.filter_map(|end| self.index.get(raw.get(..end)?).copied()).collect()
+    }
+
+    fn is_skipped(&self, entry: &Entry) -> bool {
+        matches!(&entry.kind, EntryKind::Symlink { target } if target.starts_with(DROP_IN)) || (self.scope.skip)(entry)
+    }
+
+    /// Reads a file's content: its digest, and whether it ends as a dump must.
+    fn read_content(content: &mut dyn Read) -> Result<(Sha256Digest, bool), VisitError> {
+        let (mut hasher, mut tail) = (Sha256::new(), Tail::default());
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            let count = match content.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(VisitError::Content(error)),
+            };
+            let part = buffer.get(..count).unwrap_or_default();
+            hasher.update(part);
+            tail.push(part);
+        }
+        Ok((Sha256Digest::from_hasher(hasher), tail.is_complete()))
+    }
+
+    /// Whether the same entry came before; one that says something else damages its path.
+    fn is_repeat(&mut self, entry: &Entry, content: Option<Sha256Digest>) -> bool {
+        let path = self.hasher.hash_one(entry.path.as_bytes());
+        let record = content_record(&entry.path, b"", &entry.kind, content);
+        let record = self.hasher.hash_one(record.as_bytes());
+        match self.remembered.get(&path) {
+            Some(known) if *known == record => return true,
+            Some(_) => self.contradict(entry, "comes twice in the archive, with different content"),
+            None if self.remembered.len() >= MOST_REMEMBERED => self.is_forgetful = true,
+            None => {
+                self.remembered.insert(path, record);
+            }
+        }
+        false
+    }
+
+    fn check_hard_link(&mut self, entry: &Entry, to: &RelPath, roots: &[usize]) {
+        let is_known = self.remembered.contains_key(&self.hasher.hash_one(to.as_bytes()));
+        if !is_known && !self.is_forgetful {
+            self.contradict(entry, "is a hard link to a file that does not come before it");
+        }
+        if roots.iter().filter_map(|&at| self.roots.get(at)).any(|root| !to.is_within(&root.path)) {
+            let what = format!("is a hard link to '{to}', which belongs to another part of the backup");
+            self.report(Severity::Warning, &entry.path, what);
+        }
+    }
+
+    fn contradict(&mut self, entry: &Entry, what: &str) {
+        let roots = self.containing(&entry.path);
+        self.contradicted.extend(roots.iter().filter_map(|&at| self.roots.get(at)).map(|root| root.path.clone()));
+        self.report(Severity::Damage, &entry.path, what.to_owned());
+    }
+
+    fn report(&mut self, severity: Severity, path: &RelPath, what: String) {
+        if self.findings.len() < MOST_FINDINGS {
+            self.findings.push(Finding::new(severity, path.to_string(), what, ""));
+        } else if self.findings.len() == MOST_FINDINGS {
+            let what = "there is more of this kind, which is not listed";
+            self.findings.push(Finding::new(severity, "archive", what, ""));
+        }
+    }
+
+    /// What remembering could not cover.
+    pub(super) fn finish(&mut self) {
+        if self.is_forgetful {
+            let what = "the archive has so many entries that repeats among the last ones were not looked for";
+            self.findings.push(Finding::new(Severity::Note, "archive", what, ""));
+        }
+    }
+}
+
+impl Visitor for Census<'_> {
+    fn visit(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<(), VisitError> {
+        let roots = if self.is_skipped(entry) { Vec::new() } else { self.containing(&entry.path) };
+        let is_dump = is_dump(&entry.path) || self.scope.dumps.iter().any(|(_, path)| *path == entry.path);
+        let mut digest = None;
+        if matches!(entry.kind, EntryKind::File { .. }) && (is_dump || !roots.is_empty()) {
+            let (sum, complete) = Self::read_content(content)?;
+            digest = Some(sum);
+            if is_dump && self.dumps.len() < MOST_NAMES {
+                self.dumps.insert(entry.path.clone(), complete);
+            }
+        }
+        if let EntryKind::HardLink { to } = &entry.kind {
+            self.check_hard_link(entry, to, &roots);
+        }
+        if !self.is_repeat(entry, digest) {
+            for at in roots {
+                let Some(root) = self.roots.get_mut(at) else { continue };
+                root.add(entry, digest);
+                self.observer.seen(&root.path, entry, digest);
+                if let Some(last) = self.last_seen.get_mut(at) {
+                    *last = Some(self.entries);
+                }
+            }
+        }
+        self.entries += 1;
+        self.last = Some(entry.path.clone());
+        Ok(())
+    }
+}
+
+impl RootContent {
+    pub(super) fn empty(path: RelPath) -> Self {
+        Self {
+            path,
+            kind: None,
+            entries: 0,
+            files: 0,
+            bytes: ByteSize(0),
+            digest: Default::default(),
+            users: BTreeSet::new(),
+            groups: BTreeSet::new(),
+        }
+    }
+
+    fn add(&mut self, entry: &Entry, content: Option<Sha256Digest>) {
+        let Some(relative) = entry.path.relative_to(&self.path) else { return };
+        if relative.is_empty() {
+            self.kind = Some(RootKind::of(&entry.kind));
+        }
+        self.entries += 1;
+        if let EntryKind::File { size, .. } = entry.kind {
+            self.files += 1;
+            self.bytes += ByteSize(size);
+        }
+        self.digest.add(content_record(&self.path, relative, &entry.kind, content));
+        for (names, name) in [(&mut self.users, &entry.owner.user), (&mut self.groups, &entry.owner.group)] {
+            if let Some(name) = name.as_ref().filter(|_| names.len() < MOST_NAMES) {
+                let name = bytes::escape(name);
+                if !names.contains(&name) {
+                    names.insert(name);
+                }
+            }
+        }
+    }
+}
+
+/// Whether a path is where FreedomBox puts the dump of a database.
+pub(super) fn is_dump(path: &RelPath) -> bool {
+    path.file_name().ends_with(b"-database.sql") && path.parent().is_some_and(|parent| parent.as_bytes() == DUMPS)
+}

@@ -1,0 +1,56 @@
+//! Whether a database dump was written to its end.
+//!
+//! FreedomBox dumps databases before a backup and only logs when that fails, so a backup may hold half a dump.
+//! `mysqldump` and `mariadb-dump` end with `-- Dump completed`, `pg_dump` and `pg_dumpall` with `-- PostgreSQL database
+//! (cluster) dump complete`, since August 2025 followed by `\unrestrict <token>`.
+
+/// How much of a dump's end is looked at.
+const TAIL: usize = 4096;
+const LAST_LINES: [&[u8]; 3] =
+    [b"-- Dump completed", b"-- PostgreSQL database dump complete", b"-- PostgreSQL database cluster dump complete"];
+
+/// The last bytes of a file that goes by.
+#[derive(Debug, Default)]
+pub(super) struct Tail(Vec<u8>);
+
+impl Tail {
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes.get(bytes.len().saturating_sub(TAIL)..).unwrap_or_default());
+        self.0.drain(..self.0.len().saturating_sub(TAIL));
+    }
+
+    /// Whether a dump that ends like this is whole.
+    pub(super) fn is_complete(&self) -> bool {
+        let mut lines = self.0.split(|&b| b == b'\n').rev().map(<[u8]>::trim_ascii);
+        let last = lines.find(|line| !(line.is_empty() || *line == b"--" || line.starts_with(b"\\unrestrict ")));
+        last.is_some_and(|line| LAST_LINES.iter().any(|end| line.starts_with(end))) && self.0.ends_with(b"\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn complete(text: &str) -> bool {
+        let mut tail = Tail::default();
+        text.as_bytes().chunks(7).for_each(|part| tail.push(part));
+        tail.is_complete()
+    }
+
+    #[test]
+    fn only_a_dump_with_its_last_line_is_whole() {
+        let long = "INSERT INTO t VALUES (1);\n".repeat(1000);
+        for end in [
+            "-- Dump completed on 2026-11-23 18:47:27\n",
+            "--\n-- PostgreSQL database dump complete\n--\n\n",
+            "--\n-- PostgreSQL database dump complete\n--\n\n\\unrestrict b2d8\n\n",
+            "--\n-- PostgreSQL database cluster dump complete\n--\n",
+        ] {
+            assert!(complete(&format!("{long}{end}")), "{end}");
+            assert!(!complete(&format!("{long}{end}INSERT")), "{end}");
+            assert!(!complete(&format!("{long}{}", &end[..end.len() / 4])), "{end}");
+        }
+        assert!(!complete(&long));
+        assert!(!complete(""));
+    }
+}
