@@ -198,7 +198,7 @@ impl From<ReadError> for Failure {
         let (ending, advice) = match &error {
             ReadError::NotABackup(_) => (Ending::NoBackup, "run 'lifeboat survey' to see which backups are in reach"),
             ReadError::Unsupported { .. } => (Ending::VerificationFailed, "use another backup"),
-            ReadError::Corrupt { .. } => {
+            ReadError::Corrupt { .. } | ReadError::Mismatch { .. } => {
                 (Ending::VerificationFailed, "use another backup, or an earlier copy of this one")
             }
             ReadError::Io(_) | ReadError::Stopped => {
