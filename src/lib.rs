@@ -17,5 +17,8 @@
 //! `formats` parses bytes and opens nothing. `model` is plain data. `sys` has the effects. A stage never imports a
 //! later one. Only `render` prints. `tests/architecture.rs` reads the imports and fails on a wrong arrow.
 
+pub mod formats;
 pub mod model;
 pub mod source;
+pub mod survey;
+pub mod sys;

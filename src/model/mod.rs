@@ -18,4 +18,5 @@ pub mod plan;
 pub mod progress;
 pub mod size;
 pub mod state;
+pub mod survey;
 pub mod version;
