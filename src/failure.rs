@@ -213,6 +213,9 @@ impl From<VerifyError> for Failure {
     fn from(error: VerifyError) -> Failure {
         match error {
             VerifyError::Read(error) => error.into(),
+            VerifyError::NoSuchApp(_) => {
+                Failure::untouched(Ending::Usage, chain(&error), "run 'lifeboat list' to see what the backup holds")
+            }
         }
     }
 }

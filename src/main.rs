@@ -6,5 +6,5 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    ExitCode::from(commands::run(&Host::this_machine(), &cli).code())
+    ExitCode::from(commands::run(&Host::real("/run/lifeboat"), &cli).code())
 }

@@ -78,7 +78,8 @@ pub struct Prepared {
     pub plan: RestorePlan,
     /// The program for the box's next boot.
     pub program: Option<PathBuf>,
-    _location: Location,
+    /// Keeps the backup in reach.
+    pub _location: Location,
 }
 
 /// Entries that are never restored: FreedomBox's own drop-in files.
@@ -88,7 +89,7 @@ pub fn skips(entry: &Entry) -> bool {
 
 /// Opens the box and reads its users; `access` says whether it will be written to.
 pub fn open_target(host: &Host, onto: &Path, access: Access) -> Result<(Target, Dir, Owners), Failure> {
-    let target = target::open(host, &TargetSpec::parse(onto)?, access)?;
+    let target = target::open(host, &TargetSpec::of(onto)?, access)?;
     let failed = |what: &str, error: std::io::Error| {
         Failure::untouched(Ending::RefusedTarget, format!("{what} on the box: {error}"), "check the box's disk")
     };
@@ -109,7 +110,7 @@ pub fn prepare(host: &Host, args: &PlanArgs, access: Access, progress: &dyn Prog
     let location = location(host, &args.from)?;
     let mut archive = source::open_location(&location.path, args.archive.as_ref())?;
     let (target, root, owners) = open_target(host, &args.onto, access)?;
-    target.refuse_if_holds(&location.path)?;
+    target.refuse_if_holds(host, &location.path)?;
     let installation = &target.installation;
     let unfinished = restore::standing(&root)
         .map_err(|error| Failure::of_restore(&error, crate::model::state::DataState::Untouched))?;

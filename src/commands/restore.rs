@@ -41,12 +41,13 @@ pub(crate) fn carry_out(
         return Err(Failure::blocked(blocker));
     }
     let losses = has_losses(&prepared.plan);
-    let Prepared { target, root, owners, mut archive, plan, program, .. } = prepared;
+    let Prepared { target, root, owners, mut archive, plan, program, _location, .. } = prepared;
     let mut restore =
         Restore::begin(root, plan, consent).map_err(|error| Failure::of_restore(&error, DataState::Untouched))?;
-    let backup = Some((archive.as_mut(), &owners));
-    drive(host, output, &target, &mut restore, backup, program, progress)?;
-    show_standing(output, &restore)?;
+    drive(host, output, &target, &mut restore, Some((&mut *archive, &owners)), program, progress)?;
+    let standing = stand(&restore)?;
+    let_go(restore, target)?;
+    output.show(&standing).map_err(unprinted)?;
     Ok(if losses { Ending::DoneWithLosses } else { Ending::Done })
 }
 
@@ -70,8 +71,11 @@ pub fn resume(host: &Host, output: &Output, onto: &Path, progress: &dyn Progress
     } else {
         drive(host, output, &target, &mut restore, None, program, progress)?;
     }
-    show_standing(output, &restore)?;
-    Ok(if restore.is_going_back() { Ending::RolledBack } else { Ending::Done })
+    let went_back = restore.is_going_back();
+    let standing = stand(&restore)?;
+    let_go(restore, target)?;
+    output.show(&standing).map_err(unprinted)?;
+    Ok(if went_back { Ending::RolledBack } else { Ending::Done })
 }
 
 /// `lifeboat undo`.
@@ -79,7 +83,9 @@ pub fn undo(host: &Host, output: &Output, onto: &Path, progress: &dyn Progress) 
     let (target, mut restore) = take_up(host, onto)?;
     let undone = restore.undo(host.commands().as_ref(), &target.root, progress);
     undone.map_err(|error| Failure::of_restore(&error, restore.data_state()))?;
-    show_standing(output, &restore)?;
+    let standing = stand(&restore)?;
+    let_go(restore, target)?;
+    output.show(&standing).map_err(unprinted)?;
     Ok(Ending::Done)
 }
 
@@ -88,7 +94,9 @@ pub fn commit(host: &Host, output: &Output, onto: &Path, progress: &dyn Progress
     let (target, mut restore) = take_up(host, onto)?;
     let committed = restore.commit(host.commands().as_ref(), &target.root, progress);
     committed.map_err(|error| Failure::of_restore(&error, restore.data_state()))?;
-    show_standing(output, &restore)?;
+    let standing = stand(&restore)?;
+    let_go(restore, target)?;
+    output.show(&standing).map_err(unprinted)?;
     Ok(Ending::Done)
 }
 
@@ -133,11 +141,24 @@ fn drive(
     done.map_err(|error| Failure::of_restore(&error, restore.data_state()))
 }
 
-fn show_standing(output: &Output, restore: &Restore) -> Result<(), Failure> {
+/// What the journal says now; anything that is still open after the work was done is a failure.
+fn stand(restore: &Restore) -> Result<Status, Failure> {
     let standing =
         restore::standing(restore.root()).map_err(|error| Failure::of_restore(&error, restore.data_state()))?;
     if standing.as_ref().is_some_and(|standing| standing.state == RestoreState::Interrupted) {
         return Err(Failure::of_restore(&RestoreError::Unfinished(restore.plan().id.clone()), restore.data_state()));
     }
-    output.show(&Status::of(standing)).map_err(unprinted)
+    Ok(Status::of(standing))
+}
+
+/// Lets go of the box: it is only done when everything is on its disk and it is unmounted.
+fn let_go(restore: Restore, target: Target) -> Result<(), Failure> {
+    let state = restore.data_state();
+    drop(restore);
+    target.release().map_err(|error| Failure {
+        ending: Ending::Failed,
+        sentence: format!("unmounting the box's disk: {error}"),
+        state,
+        advice: "run 'lifeboat status' before you remove the disk".into(),
+    })
 }

@@ -100,6 +100,7 @@ pub enum BackupLocation {
     /// One downloaded or exported archive file: `.tar`, `.tar.gz`, `.tar.zst`.
     TarExport {
         /// The file.
+        #[serde(with = "super::bytes::path")]
         path: PathBuf,
         /// Its length.
         size: ByteSize,
@@ -109,6 +110,7 @@ pub enum BackupLocation {
     /// A borg 1.x repository.
     BorgRepository {
         /// The repository's directory.
+        #[serde(with = "super::bytes::path")]
         path: PathBuf,
         /// Repository id, 64 hexadecimal digits.
         id: String,
@@ -129,6 +131,8 @@ pub enum FoundAs {
     DiskRepository,
     /// `/var/lib/freedombox/borgbackup` or its older place, on a FreedomBox system.
     RootRepository,
+    /// A borg repository in another place.
+    Repository,
     /// A downloaded archive anywhere.
     Download,
     /// The legacy folder `FreedomBox-backups/`.

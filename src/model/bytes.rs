@@ -60,6 +60,48 @@ pub mod text {
     }
 }
 
+/// Serde for paths as escaped text: a path that is not UTF-8 is still shown, saved and read back as the same bytes.
+pub mod path {
+    use serde::{Deserializer, Serializer};
+    use std::ffi::OsString;
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    use std::path::{Path, PathBuf};
+
+    /// Writes the path as escaped text.
+    pub fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+        super::text::serialize(path.as_os_str().as_bytes(), serializer)
+    }
+
+    /// Reads escaped text back.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+        super::text::deserialize(deserializer).map(|raw| PathBuf::from(OsString::from_vec(raw)))
+    }
+
+    /// The path as escaped text, for messages.
+    pub fn shown(path: &Path) -> String {
+        super::escape(path.as_os_str().as_bytes())
+    }
+}
+
+/// Serde for lists of paths as escaped text.
+pub mod paths {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use std::path::PathBuf;
+
+    #[derive(Serialize, Deserialize)]
+    struct Item(#[serde(with = "super::path")] PathBuf);
+
+    /// Writes each path as escaped text.
+    pub fn serialize<S: Serializer>(paths: &[PathBuf], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(paths.iter().cloned().map(Item))
+    }
+
+    /// Reads them back.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PathBuf>, D::Error> {
+        Ok(Vec::<Item>::deserialize(deserializer)?.into_iter().map(|item| item.0).collect())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

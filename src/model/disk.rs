@@ -10,6 +10,7 @@ pub struct Disk {
     /// Kernel name (`sda`, `mmcblk0`) or the image's path.
     pub name: String,
     /// Device node or image file.
+    #[serde(with = "super::bytes::path")]
     pub path: PathBuf,
     /// Length.
     pub size: ByteSize,
@@ -37,6 +38,7 @@ pub struct Volume {
     /// Kernel name (`sda2`) or image path with `#2`.
     pub name: String,
     /// Device node, or the image file.
+    #[serde(with = "super::bytes::path")]
     pub path: PathBuf,
     /// Partition number; `None` for a whole disk.
     pub number: Option<u32>,
@@ -49,7 +51,24 @@ pub struct Volume {
     /// All signatures found; two mean that it is ambiguous.
     pub signatures: Vec<Signature>,
     /// Where it is mounted now.
+    #[serde(with = "super::bytes::paths")]
     pub mounted_at: Vec<PathBuf>,
+}
+
+impl Volume {
+    /// Where its first byte is in `path`: 0 when it has a device node of its own, `start` when `path` is the disk or
+    /// the image that it is a part of (its name then contains `#`).
+    pub fn offset(&self) -> u64 {
+        if self.name.contains('#') { self.start } else { 0 }
+    }
+
+    /// Its only signature that holds files; `None` when there is none or when two contradict each other.
+    pub fn filesystem(&self) -> Option<&Signature> {
+        match self.signatures.as_slice() {
+            [one] if one.kind.holds_files() => Some(one),
+            _ => None,
+        }
+    }
 }
 
 /// What a volume holds.

@@ -12,6 +12,7 @@ pub struct Installation {
     /// Name of the volume, or the directory that was given as root.
     pub place: String,
     /// Where its root is mounted at the moment.
+    #[serde(with = "super::bytes::path")]
     pub root: PathBuf,
     /// Filesystem kind of its root, for example `btrfs`.
     pub filesystem: Option<String>,

@@ -20,4 +20,5 @@ pub mod question;
 pub mod site;
 pub mod size;
 pub mod state;
+pub mod survey;
 pub mod version;

@@ -1,0 +1,81 @@
+//! FreedomBox's own database, `plinth.sqlite3`: which apps are set up, and whether the first-boot wizard is done.
+//!
+//! Source of the layout: FreedomBox 25.9 (tables `plinth_…`) and 26.12 (tables `freedombox_…`), Django migrations.
+//! Values of the key-value store can be passphrases: only the keys named here are ever read.
+
+use crate::model::app::AppId;
+use crate::model::bytes;
+use rusqlite::{Connection, OptionalExtension};
+use std::collections::BTreeMap;
+
+/// Largest number of apps that is believed.
+const MOST_APPS: usize = 10_000;
+
+/// What the database tells.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plinth {
+    /// Apps with the version that was set up; 0 means known but not set up.
+    pub apps: BTreeMap<AppId, i64>,
+    /// Rows whose name cannot be an app's, as text.
+    pub strange: Vec<String>,
+    /// Whether the first-boot wizard was finished.
+    pub wizard_done: bool,
+}
+
+/// Why a database could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum PlinthError {
+    /// SQLite refuses it.
+    #[error("reading FreedomBox's database: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// Its own check found damage.
+    #[error("FreedomBox's database is damaged: {0}")]
+    Corrupt(String),
+    /// No table of apps.
+    #[error("FreedomBox's database has no table of apps")]
+    NoTable,
+}
+
+/// Reads a database through SQLite itself, which recovers what a journal or write-ahead log holds.
+pub fn read(database: &Connection) -> Result<Plinth, PlinthError> {
+    let check: String = database.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if check != "ok" {
+        return Err(PlinthError::Corrupt(bytes::escape(check.as_bytes())));
+    }
+    // 26.x renames the tables at its first start, so a box has either name.
+    let generation = if has_table(database, "freedombox_module")? {
+        "freedombox"
+    } else if has_table(database, "plinth_module")? {
+        "plinth"
+    } else {
+        return Err(PlinthError::NoTable);
+    };
+    let mut plinth = Plinth::default();
+    let mut modules =
+        database.prepare(&format!("SELECT name, setup_version FROM {generation}_module LIMIT {MOST_APPS}"))?;
+    let mut rows = modules.query([])?;
+    while let Some(row) = rows.next()? {
+        let (name, version): (String, i64) = (row.get(0)?, row.get(1)?);
+        match name.parse() {
+            Ok(app) => drop(plinth.apps.insert(app, version)),
+            Err(_) => plinth.strange.push(bytes::escape(name.as_bytes())),
+        }
+    }
+    let store = format!("{generation}_kvstore");
+    if has_table(database, &store)? {
+        let done: Option<String> = database
+            .query_row(&format!("SELECT value_json FROM {store} WHERE key = 'firstboot_completed'"), [], |row| {
+                row.get(0)
+            })
+            .optional()?;
+        plinth.wizard_done = done.is_some_and(|value| matches!(value.trim(), "1" | "true"));
+    }
+    Ok(plinth)
+}
+
+fn has_table(database: &Connection, name: &str) -> Result<bool, rusqlite::Error> {
+    let found = database
+        .query_row("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?1", [name], |_| Ok(()))
+        .optional()?;
+    Ok(found.is_some())
+}

@@ -1,0 +1,565 @@
+//! Opening the system that a backup is restored onto.
+//!
+//! Finds the FreedomBox root in a directory, an image or a disk, mounts it and what its fstab lists below it, and
+//! refuses what must not be written to. Reading never replays a journal.
+//!
+//! The rule for a backup on the target's own filesystems: it may lie below `var/lib/freedombox` of the target's root,
+//! where FreedomBox keeps its own repository and uploads and where a restore replaces nothing. Anywhere else on them
+//! it is refused, because a restore could replace or fill what it reads from.
+
+use super::disks::{self, MEDIUM_LABEL};
+use super::installation;
+use crate::formats::fstab::{self, DeviceName, FstabEntry};
+use crate::model::bytes;
+use crate::model::disk::{Disk, FilesystemState, Volume};
+use crate::model::finding::{Finding, Severity};
+use crate::model::installation::Installation;
+use crate::model::path::RelPath;
+use crate::sys::SysError;
+use crate::sys::block;
+use crate::sys::file::{self, ForeignRoot, device_number};
+use crate::sys::host::Host;
+use crate::sys::mount::{self, Extent, MountLine, Mounted, Point};
+use std::collections::BTreeSet;
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+
+/// What the user names as target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TargetSpec {
+    /// A mounted root directory.
+    Directory(PathBuf),
+    /// A disk image file.
+    Image(PathBuf),
+    /// A block device: a disk or a partition.
+    Device(PathBuf),
+}
+
+/// What is going to be done with a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Looking only: not even a journal is replayed.
+    Read,
+    /// Restoring.
+    Write,
+}
+
+/// An opened target. Its mounts are released when it is dropped.
+#[derive(Debug)]
+pub struct Target {
+    /// The root directory of the installed system.
+    pub root: PathBuf,
+    /// What is installed there.
+    pub installation: Installation,
+    /// What is not as it should be.
+    pub findings: Vec<Finding>,
+    // Innermost first, so that dropping unmounts in the right order.
+    mounts: Vec<Mounted>,
+    volumes: BTreeSet<Holder>,
+}
+
+/// A thing that bytes lie on: a device by number, or a part of an image file.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Holder {
+    Device(u32, u32),
+    File(PathBuf, u64),
+}
+
+/// Why a target is refused or cannot be opened. The message is what is the matter; [`TargetError::advice`] helps.
+#[derive(Debug, thiserror::Error)]
+pub enum TargetError {
+    /// Neither a directory, a regular file nor a block device.
+    #[error("'{0}' is neither a directory, a disk image nor a disk")]
+    NoTarget(String),
+    /// No FreedomBox is installed there.
+    #[error("no FreedomBox is installed on '{0}'")]
+    NotFreedomBox(String),
+    /// Several systems are installed there.
+    #[error("several FreedomBox systems are on '{target}': {places}")]
+    Several {
+        /// What was named.
+        target: String,
+        /// The volumes that hold them.
+        places: String,
+    },
+    /// It is what Lifeboat was started from.
+    #[error("'{0}' is the medium that Lifeboat was started from")]
+    BootMedium(String),
+    /// The backup lies on it.
+    #[error("the backup '{backup}' lies on the target itself")]
+    HoldsBackup {
+        /// The backup.
+        backup: String,
+    },
+    /// It is in use.
+    #[error("'{target}' is in use at '{by}'")]
+    InUse {
+        /// What was named.
+        target: String,
+        /// The mount point or loop device.
+        by: String,
+    },
+    /// It cannot be written to.
+    #[error("'{0}' is write-protected")]
+    WriteProtected(String),
+    /// A filesystem that the system needs is not there.
+    #[error("the system mounts {device} on '/{point}', and that filesystem was not found")]
+    MissingFilesystem {
+        /// As the fstab names it.
+        device: String,
+        /// Where it belongs.
+        point: String,
+    },
+    /// The system refused an operation.
+    #[error(transparent)]
+    Sys(#[from] SysError),
+}
+
+impl TargetError {
+    /// What the user can do.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::NoTarget(_) => "name the box's disk, a disk image, or the directory where its root is mounted",
+            Self::NotFreedomBox(_) => "name another disk, or install FreedomBox on this one and start it once",
+            Self::Several { .. } => "name the volume that is to be restored onto",
+            Self::BootMedium(_) => "name the disk of the box",
+            Self::HoldsBackup { .. } => "copy the backup to another disk first",
+            Self::InUse { .. } => "unmount it first, or name the directory where it is mounted",
+            Self::WriteProtected(_) => "remove the write protection, or name another disk",
+            Self::MissingFilesystem { .. } => "connect the disk that holds it, or unlock it when it is encrypted",
+            Self::Sys(_) => "if this happens again, the disk may be failing: save what is on it first",
+        }
+    }
+}
+
+impl TargetSpec {
+    /// Tells from a path what is meant.
+    pub fn of(path: &Path) -> Result<Self, TargetError> {
+        let path = std::fs::canonicalize(path).map_err(|error| SysError::new("opening", path, error))?;
+        let kind = std::fs::metadata(&path).map_err(|error| SysError::new("opening", &path, error))?.file_type();
+        match kind {
+            kind if kind.is_dir() => Ok(Self::Directory(path)),
+            kind if kind.is_file() => Ok(Self::Image(path)),
+            kind if kind.is_block_device() => Ok(Self::Device(path)),
+            _ => Err(TargetError::NoTarget(bytes::path::shown(&path))),
+        }
+    }
+
+    /// The path.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Directory(path) | Self::Image(path) | Self::Device(path) => path,
+        }
+    }
+}
+
+/// Opens a target.
+pub fn open(host: &Host, spec: &TargetSpec, access: Access) -> Result<Target, TargetError> {
+    match spec {
+        TargetSpec::Directory(path) => open_directory(host, path, access),
+        TargetSpec::Image(path) => {
+            let mut findings = Vec::new();
+            let disk = disks::image(path, &mut findings)?;
+            open_disks(host, spec, &[disk], |_| true, access, findings)
+        }
+        TargetSpec::Device(path) => {
+            let mut findings = Vec::new();
+            let disks = disks::machine(host, &mut findings)?;
+            let named = |volume: &Volume| same_device(&volume.path, path);
+            let whole = disks.iter().find(|disk| same_device(&disk.path, path)).map(|disk| disk.name.clone());
+            let held = disks.iter().any(|disk| disk.volumes.iter().any(named));
+            if whole.is_none() && !held {
+                // A loop device, or one that the kernel lists nowhere: looked at by itself.
+                let disk = disks::image(path, &mut findings)?;
+                return open_disks(host, spec, &[disk], |_| true, access, findings);
+            }
+            let inside = |volume: &Volume| {
+                named(volume)
+                    || disks.iter().any(|disk| Some(&disk.name) == whole.as_ref() && disk.volumes.contains(volume))
+            };
+            open_disks(host, spec, &disks, inside, access, findings)
+        }
+    }
+}
+
+fn same_device(one: &Path, other: &Path) -> bool {
+    one == other || std::fs::canonicalize(one).is_ok_and(|path| path == other)
+}
+
+fn open_directory(host: &Host, path: &Path, access: Access) -> Result<Target, TargetError> {
+    let shown = bytes::path::shown(path);
+    let identified = installation::identify(host, path, &shown, None)
+        .map_err(|error| SysError::new("reading", path, error))?
+        .ok_or_else(|| TargetError::NotFreedomBox(shown.clone()))?;
+    if access == Access::Write && file::is_read_only(path)? {
+        return Err(TargetError::WriteProtected(shown));
+    }
+    let mounts = mount::mounted(host).unwrap_or_default();
+    let mut installation = identified.installation;
+    installation.filesystem = mount_of(&mounts, path).map(|line| line.kind.clone());
+    let medium = mounts.iter().find(|line| line.point == Path::new("/run/lifeboat/medium"));
+    let own = mount_of(&mounts, path);
+    if let (Some(medium), Some(own)) = (medium, own)
+        && medium.device == own.device
+    {
+        return Err(TargetError::BootMedium(shown));
+    }
+    Ok(Target {
+        root: path.to_path_buf(),
+        installation,
+        findings: identified.findings,
+        mounts: Vec::new(),
+        volumes: BTreeSet::new(),
+    })
+}
+
+/// Opens the only FreedomBox among the volumes that `inside` accepts; the other volumes may hold parts of it.
+fn open_disks(
+    host: &Host,
+    spec: &TargetSpec,
+    disks: &[Disk],
+    inside: impl Fn(&Volume) -> bool,
+    access: Access,
+    mut findings: Vec<Finding>,
+) -> Result<Target, TargetError> {
+    let shown = bytes::path::shown(spec.path());
+    let volumes: Vec<&Volume> = disks.iter().flat_map(|disk| &disk.volumes).collect();
+    let chosen: Vec<&Volume> = volumes.iter().copied().filter(|volume| inside(volume)).collect();
+    if disks.iter().any(|disk| disk.boot_medium && disk.volumes.iter().any(&inside))
+        || chosen.iter().any(|v| is_medium(v))
+    {
+        return Err(TargetError::BootMedium(shown));
+    }
+    refuse_in_use(host, &shown, disks, &chosen)?;
+    let mut found = Vec::new();
+    for volume in &chosen {
+        let Some(signature) = volume.filesystem() else { continue };
+        let mounted = match open_for_reading(host, volume) {
+            Ok(mounted) => mounted,
+            Err(error) => {
+                findings.push(Finding::new(Severity::Warning, &volume.name, error.to_string(), ""));
+                continue;
+            }
+        };
+        for root in installation::candidates(mounted.path()) {
+            let identified = installation::identify(host, &root, &volume.name, Some(volume))
+                .map_err(|error| SysError::new("reading", &volume.path, error))?;
+            if let (Some(identified), Ok(below)) = (identified, root.strip_prefix(mounted.path())) {
+                found.push((*volume, signature, below.to_path_buf(), identified));
+            }
+        }
+    }
+    let places = found.iter().map(|(volume, ..)| volume.name.as_str()).collect::<Vec<_>>().join(", ");
+    let (volume, signature, below, identified) = match found.len() {
+        0 => return Err(TargetError::NotFreedomBox(shown)),
+        1 => found.remove(0),
+        _ => return Err(TargetError::Several { target: shown, places }),
+    };
+    findings.extend(identified.findings);
+    if access == Access::Read && signature.state == FilesystemState::NeedsRecovery {
+        findings.push(Finding::new(
+            Severity::Warning,
+            &volume.name,
+            "it was not unmounted cleanly; its journal was left alone, so the last changes before that are not seen here",
+            "restoring recovers it first, so the plan may differ then",
+        ));
+    }
+    if access == Access::Write {
+        refuse_write_protected(&shown, spec, disks, volume)?;
+    }
+    let mut target = Target {
+        root: PathBuf::new(),
+        installation: identified.installation,
+        findings,
+        mounts: Vec::new(),
+        volumes: BTreeSet::new(),
+    };
+    target.add_volume(host, volume);
+    let mounted = match access {
+        Access::Read => open_for_reading(host, volume)?,
+        Access::Write => mount::writable(host, &disks::extent(volume), signature.kind)?,
+    };
+    target.root = mounted.path().join(below);
+    target.installation.root.clone_from(&target.root);
+    target.mounts.push(mounted);
+    target.mount_the_rest(host, &volumes, volume, access)?;
+    Ok(target)
+}
+
+fn is_medium(volume: &Volume) -> bool {
+    volume.signatures.iter().any(|signature| signature.label.as_deref() == Some(MEDIUM_LABEL))
+}
+
+/// Mounts a volume for reading. btrfs cannot be mounted twice from two devices, so a mount of our own is shown again.
+fn open_for_reading(host: &Host, volume: &Volume) -> Result<Mounted, SysError> {
+    let Some(signature) = volume.filesystem() else {
+        return Err(SysError::new("mounting", &volume.path, io::Error::other("it holds no single filesystem")));
+    };
+    let extent = disks::extent(volume);
+    match own_mount(host, &extent) {
+        Some(point) => mount::shown_read_only(host, &point),
+        None => mount::read_only(host, &extent, signature.kind),
+    }
+}
+
+/// Where Lifeboat itself has this extent mounted.
+fn own_mount(host: &Host, extent: &Extent) -> Option<PathBuf> {
+    let own = host.mount_points();
+    let backing: Vec<_> = block::loops(host)
+        .into_iter()
+        .filter(|one| same_device(&one.path, &extent.path) && one.offset == extent.offset)
+        .collect();
+    let lines = mount::mounted(host).ok()?;
+    let here = |line: &&MountLine| {
+        line.point.starts_with(&own)
+            && line.root == Path::new("/")
+            && backing.iter().any(|one| line.device == one.number || line.source == Path::new("/dev").join(&one.name))
+    };
+    lines.iter().find(here).map(|line| line.point.clone())
+}
+
+fn refuse_in_use(host: &Host, shown: &str, disks: &[Disk], chosen: &[&Volume]) -> Result<(), TargetError> {
+    let in_use = |by: String| TargetError::InUse { target: shown.to_owned(), by };
+    if let Some(point) = chosen.iter().find_map(|volume| volume.mounted_at.first()) {
+        return Err(in_use(bytes::path::shown(point)));
+    }
+    let lines = mount::mounted(host)?;
+    let own = host.mount_points();
+    let whole: Vec<&Disk> =
+        disks.iter().filter(|disk| disk.volumes.iter().any(|volume| chosen.contains(&volume))).collect();
+    for backing in block::loops(host) {
+        let over = chosen.iter().any(|volume| same_device(&volume.path, &backing.path))
+            || whole.iter().any(|disk| same_device(&disk.path, &backing.path));
+        let node = Path::new("/dev").join(&backing.name);
+        let mut users = lines.iter().filter(|line| line.device == backing.number || line.source == node).peekable();
+        let ours = users.peek().is_some() && users.all(|line| line.point.starts_with(&own));
+        if over && !ours {
+            return Err(in_use(bytes::path::shown(&node)));
+        }
+    }
+    Ok(())
+}
+
+fn refuse_write_protected(shown: &str, spec: &TargetSpec, disks: &[Disk], volume: &Volume) -> Result<(), TargetError> {
+    let disk_protected = disks.iter().any(|disk| disk.read_only && disk.volumes.contains(volume));
+    let open = OpenOptions::new().read(true).write(true).open(&volume.path);
+    let file_protected = matches!(spec, TargetSpec::Image(_) | TargetSpec::Device(_)) && open.is_err();
+    if disk_protected || file_protected {
+        return Err(TargetError::WriteProtected(shown.to_owned()));
+    }
+    Ok(())
+}
+
+impl Target {
+    fn add_volume(&mut self, host: &Host, volume: &Volume) {
+        let extent = disks::extent(volume);
+        self.volumes.extend(holders_of_extent(host, &extent.path, extent.offset));
+    }
+
+    /// Mounts what the target's fstab lists below its root.
+    fn mount_the_rest(
+        &mut self,
+        host: &Host,
+        volumes: &[&Volume],
+        root: &Volume,
+        access: Access,
+    ) -> Result<(), TargetError> {
+        let files = ForeignRoot::open(&self.root)?;
+        let text = files
+            .read("etc/fstab", 1 << 20)
+            .map_err(|error| SysError::new("reading", &self.root.join("etc/fstab"), error))?
+            .unwrap_or_default();
+        let mut entries = fstab::parse(&text);
+        entries.retain(|entry| entry.point.is_some() && !entry.has("noauto") && !entry.has("bind"));
+        entries.sort_by_key(|entry| entry.point.as_ref().map(|point| point.components().count()));
+        for entry in entries {
+            let Some(point) = entry.point.clone() else { continue };
+            if matches!(entry.device, DeviceName::Other(_)) {
+                continue;
+            }
+            match volumes.iter().find(|volume| is_named(volume, &entry.device, root)) {
+                Some(volume) => self.mount_one(host, volume, &entry, &point, access)?,
+                None => self.missing(&entry, &point)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn mount_one(
+        &mut self,
+        host: &Host,
+        volume: &Volume,
+        entry: &FstabEntry,
+        point: &RelPath,
+        access: Access,
+    ) -> Result<(), TargetError> {
+        let Some(signature) = volume.filesystem() else { return self.missing(entry, point) };
+        // The way to a mount point is never followed through links of the target.
+        let place = plain_directory(&self.root, point);
+        let Some(place) = place else {
+            self.findings.push(Finding::new(
+                Severity::Warning,
+                &volume.name,
+                format!("its mount point '/{point}' is missing on the target, it was not mounted"),
+                "",
+            ));
+            return Ok(());
+        };
+        let extent = disks::extent(volume);
+        let subvolume = entry.option("subvol");
+        let mounted = match access {
+            Access::Read => mount::read_only_with(host, &extent, signature.kind, subvolume, Point::At(&place)),
+            Access::Write => mount::writable_with(host, &extent, signature.kind, subvolume, Point::At(&place)),
+        };
+        match mounted {
+            Ok(mounted) => {
+                self.add_volume(host, volume);
+                self.mounts.insert(0, mounted);
+                Ok(())
+            }
+            Err(error) if needed(entry, point) => Err(error.into()),
+            Err(error) => {
+                self.findings.push(Finding::new(Severity::Warning, &volume.name, error.to_string(), ""));
+                Ok(())
+            }
+        }
+    }
+
+    fn missing(&mut self, entry: &FstabEntry, point: &RelPath) -> Result<(), TargetError> {
+        let device = shown_device(&entry.device);
+        if needed(entry, point) {
+            return Err(TargetError::MissingFilesystem { device, point: point.to_string() });
+        }
+        self.findings.push(Finding::new(
+            Severity::Warning,
+            format!("/{point}"),
+            format!("the system mounts {device} there, and that filesystem was not found"),
+            "apps with data there cannot be restored without it",
+        ));
+        Ok(())
+    }
+
+    /// Refuses a backup that lies where the restore writes; see the rule at the top.
+    pub fn refuse_if_holds(&self, host: &Host, backup: &Path) -> Result<(), TargetError> {
+        let real = std::fs::canonicalize(backup).map_err(|error| SysError::new("opening", backup, error))?;
+        let root = std::fs::canonicalize(&self.root).map_err(|error| SysError::new("opening", &self.root, error))?;
+        let refused = || TargetError::HoldsBackup { backup: bytes::path::shown(backup) };
+        let lines = mount::mounted(host)?;
+        if real.starts_with(&root) {
+            let safe = real.starts_with(root.join("var/lib/freedombox"));
+            let elsewhere = self.volumes.is_empty() && mount_of(&lines, &real) != mount_of(&lines, &root);
+            return if safe || elsewhere { Ok(()) } else { Err(refused()) };
+        }
+        let on_target = holders_of_path(host, &lines, &real).iter().any(|holder| self.volumes.contains(holder));
+        if on_target { Err(refused()) } else { Ok(()) }
+    }
+
+    /// The same file as seen through this target, for a backup that a survey found on the target's own root volume
+    /// below `var/lib/freedombox`. `None` when the backup lies elsewhere, so that its path stays valid.
+    pub fn rebased(&self, host: &Host, backup: &Path) -> Option<PathBuf> {
+        let lines = mount::mounted(host).ok()?;
+        let real = std::fs::canonicalize(backup).ok()?;
+        let line = mount_of(&lines, &real)?;
+        let inside = real.strip_prefix(&line.point).ok()?;
+        let same = holders_of_path(host, &lines, &real).iter().any(|holder| self.volumes.contains(holder));
+        let below = inside.starts_with("var/lib/freedombox")
+            || inside.components().nth(1).is_some_and(|c| c.as_os_str() == "var");
+        let top = self.mounts.last()?.path();
+        let seen = top.join(inside);
+        (same && below && seen.starts_with(self.root.join("var/lib/freedombox")) && seen.exists()).then_some(seen)
+    }
+
+    /// Unmounts everything, and tells when that is not possible.
+    pub fn release(self) -> Result<(), SysError> {
+        self.mounts.into_iter().try_for_each(Mounted::release)
+    }
+}
+
+/// Whether the system cannot do without this filesystem: it holds data that a restore replaces, or programs.
+fn needed(entry: &FstabEntry, point: &RelPath) -> bool {
+    let first = point.components().next().unwrap_or_default();
+    !entry.has("nofail") && [&b"var"[..], b"etc", b"usr"].contains(&first)
+}
+
+fn shown_device(device: &DeviceName) -> String {
+    match device {
+        DeviceName::Uuid(uuid) => format!("UUID={uuid}"),
+        DeviceName::Label(label) => format!("LABEL={label}"),
+        DeviceName::PartUuid(uuid) => format!("PARTUUID={uuid}"),
+        DeviceName::Node(node) => format!("/dev/{node}"),
+        DeviceName::Other(name) => name.clone(),
+    }
+}
+
+/// Whether an fstab means this volume. Kernel names differ from machine to machine: of `/dev/sda3` only the number
+/// counts, on the disk that holds the root.
+fn is_named(volume: &Volume, device: &DeviceName, root: &Volume) -> bool {
+    let any = |test: &dyn Fn(&crate::model::disk::Signature) -> bool| volume.signatures.iter().any(test);
+    match device {
+        DeviceName::Uuid(uuid) => any(&|s| s.uuid.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(uuid))),
+        DeviceName::Label(label) => any(&|s| s.label.as_deref() == Some(label)),
+        DeviceName::PartUuid(uuid) => volume.partuuid.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(uuid)),
+        DeviceName::Node(node) => match node.strip_prefix("mapper/") {
+            Some(name) => volume.name == name,
+            None => volume.number.is_some() && volume.number == trailing_number(node) && same_disk(volume, root),
+        },
+        DeviceName::Other(_) => false,
+    }
+}
+
+fn trailing_number(node: &str) -> Option<u32> {
+    let digits = node.len() - node.trim_end_matches(|c: char| c.is_ascii_digit()).len();
+    node.get(node.len() - digits..)?.parse().ok()
+}
+
+fn same_disk(one: &Volume, other: &Volume) -> bool {
+    let disk = |volume: &Volume| match volume.name.split_once('#') {
+        Some((disk, _)) => disk.to_owned(),
+        None => volume.name.trim_end_matches(|c: char| c.is_ascii_digit()).to_owned(),
+    };
+    disk(one) == disk(other)
+}
+
+/// The directory at `point`, when every step to it is a directory and no link.
+fn plain_directory(root: &Path, point: &RelPath) -> Option<PathBuf> {
+    let mut ways = point.ancestors();
+    ways.push(point.clone());
+    let plain = |way: &RelPath| root.join(way.as_path()).symlink_metadata().is_ok_and(|meta| meta.is_dir());
+    ways.iter().all(plain).then(|| root.join(point.as_path()))
+}
+
+/// The mount that a path lies in: the one with the longest mount point, the latest of several on the same one.
+fn mount_of<'a>(lines: &'a [MountLine], path: &Path) -> Option<&'a MountLine> {
+    lines.iter().filter(|line| path.starts_with(&line.point)).max_by_key(|line| line.point.components().count())
+}
+
+/// Everything that a path lies on, down to the disk.
+fn holders_of_path(host: &Host, lines: &[MountLine], path: &Path) -> BTreeSet<Holder> {
+    let mut all = BTreeSet::new();
+    let Some(line) = mount_of(lines, path) else { return all };
+    let number = if line.device.0 != 0 { Some(line.device) } else { device_number(&line.source) };
+    if let Some((major, minor)) = number {
+        all.insert(Holder::Device(major, minor));
+        if let Some(backing) = block::loops(host).into_iter().find(|one| one.number == (major, minor)) {
+            all.extend(holders_of_extent(host, &backing.path, backing.offset));
+        }
+    }
+    all
+}
+
+/// What an extent is, in the terms in which a path's holders are told.
+fn holders_of_extent(host: &Host, path: &Path, offset: u64) -> BTreeSet<Holder> {
+    let mut all = BTreeSet::new();
+    match device_number(path) {
+        Some((major, minor)) => {
+            all.insert(Holder::Device(major, minor));
+            if let Some(backing) = block::loops(host).into_iter().find(|one| one.number == (major, minor)) {
+                all.insert(Holder::File(backing.path, backing.offset));
+            }
+        }
+        None => drop(all.insert(Holder::File(path.to_path_buf(), offset))),
+    }
+    all
+}

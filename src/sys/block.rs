@@ -1,0 +1,182 @@
+//! Block devices as sysfs shows them; no udev and no lsblk is needed.
+//!
+//! Source of the layout: Linux, Documentation/ABI/stable/sysfs-block. Sizes there are in units of 512 bytes whatever
+//! the sector size is.
+
+use super::SysError;
+use super::host::Host;
+use std::path::{Path, PathBuf};
+
+/// A whole disk, or a device-mapper or RAID volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlockDevice {
+    /// Kernel name.
+    pub name: String,
+    /// Its node in `/dev`.
+    pub node: PathBuf,
+    /// Device number.
+    pub number: (u32, u32),
+    /// Length in bytes.
+    pub size: u64,
+    /// Logical sector size in bytes.
+    pub sector_size: u32,
+    /// Vendor and model.
+    pub model: Option<String>,
+    /// Serial number or world-wide name.
+    pub serial: Option<String>,
+    /// Whether the kernel calls it removable.
+    pub removable: bool,
+    /// Whether it is write-protected.
+    pub read_only: bool,
+    /// Name of a device-mapper volume, as below `/dev/mapper`.
+    pub mapper_name: Option<String>,
+    /// Kernel names of the devices that it is made of.
+    pub slaves: Vec<String>,
+    /// Its partitions as the kernel read them, in order of number.
+    pub partitions: Vec<Partition>,
+}
+
+/// A partition that the kernel knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Partition {
+    /// Kernel name.
+    pub name: String,
+    /// Its node in `/dev`.
+    pub node: PathBuf,
+    /// Device number.
+    pub device: (u32, u32),
+    /// Partition number.
+    pub number: u32,
+    /// First byte on the disk.
+    pub start: u64,
+    /// Length in bytes.
+    pub size: u64,
+    /// Whether it is write-protected.
+    pub read_only: bool,
+}
+
+/// All block devices that may hold data: no loop devices, RAM disks, floppies, and nothing without a size.
+pub fn devices(host: &Host) -> Result<Vec<BlockDevice>, SysError> {
+    let folder = host.sys("block");
+    let failed = |error| SysError::new("reading", &folder, error);
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(&folder).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
+        let passing = ["loop", "ram", "zram", "fd", "mtdblock"].iter().any(|prefix| is_numbered(&name, prefix));
+        if !passing && text(&folder.join(&name).join("hidden")).as_deref() != Some("1") {
+            found.extend(device(host, &name));
+        }
+    }
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(found)
+}
+
+/// A device by its kernel name; `None` when it is gone or has no size.
+fn device(host: &Host, name: &str) -> Option<BlockDevice> {
+    let folder = host.sys("block").join(name);
+    let size = sectors(&folder.join("size"))?;
+    if size == 0 {
+        return None;
+    }
+    let words = |file: &str| text(&folder.join(file)).filter(|words| !words.is_empty());
+    let model = match (words("device/vendor"), words("device/model").or_else(|| words("device/name"))) {
+        // "ATA" is what libata puts in place of a vendor.
+        (Some(vendor), Some(model)) if vendor != "ATA" && !vendor.starts_with("0x") => {
+            Some(format!("{vendor} {model}"))
+        }
+        (_, model) => model,
+    };
+    Some(BlockDevice {
+        node: host.dev(name.replace('!', "/")),
+        number: device_number(&folder)?,
+        size,
+        sector_size: words("queue/logical_block_size").and_then(|size| size.parse().ok()).unwrap_or(512),
+        model,
+        serial: words("device/serial")
+            .or_else(|| words("serial"))
+            .or_else(|| words("wwid"))
+            .or_else(|| words("device/wwid")),
+        removable: words("removable").as_deref() == Some("1"),
+        read_only: words("ro").as_deref() == Some("1"),
+        mapper_name: words("dm/name"),
+        slaves: names(&folder.join("slaves")),
+        partitions: partitions(host, &folder),
+        name: name.to_owned(),
+    })
+}
+
+fn partitions(host: &Host, folder: &Path) -> Vec<Partition> {
+    let mut found: Vec<Partition> = names(folder)
+        .into_iter()
+        .filter_map(|name| {
+            let folder = folder.join(&name);
+            Some(Partition {
+                number: text(&folder.join("partition"))?.parse().ok()?,
+                device: device_number(&folder)?,
+                start: sectors(&folder.join("start"))?,
+                size: sectors(&folder.join("size"))?,
+                read_only: text(&folder.join("ro")).as_deref() == Some("1"),
+                node: host.dev(name.replace('!', "/")),
+                name,
+            })
+        })
+        .collect();
+    found.sort_by_key(|partition| partition.number);
+    found
+}
+
+/// What a loop device shows: the file behind it and the offset of its first byte.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backing {
+    /// Kernel name of the loop device.
+    pub name: String,
+    /// Device number of the loop device.
+    pub number: (u32, u32),
+    /// The file or device behind it.
+    pub path: PathBuf,
+    /// Offset of its first byte there.
+    pub offset: u64,
+}
+
+/// All loop devices in use.
+pub fn loops(host: &Host) -> Vec<Backing> {
+    let folder = host.sys("block");
+    names(&folder)
+        .into_iter()
+        .filter(|name| is_numbered(name, "loop"))
+        .filter_map(|name| {
+            let folder = folder.join(&name);
+            let path = std::fs::read(folder.join("loop/backing_file")).ok()?;
+            let path = path.strip_suffix(b"\n").unwrap_or(&path);
+            Some(Backing {
+                number: device_number(&folder)?,
+                path: PathBuf::from(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(path)),
+                offset: text(&folder.join("loop/offset"))?.parse().ok()?,
+                name,
+            })
+        })
+        .collect()
+}
+
+fn is_numbered(name: &str, prefix: &str) -> bool {
+    name.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()))
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+fn text(path: &Path) -> Option<String> {
+    std::fs::read(path).ok().map(|raw| String::from_utf8_lossy(&raw).trim_matches(['\0', ' ', '\n', '\t']).to_owned())
+}
+
+fn sectors(path: &Path) -> Option<u64> {
+    text(path)?.parse::<u64>().ok()?.checked_mul(512)
+}
+
+fn device_number(folder: &Path) -> Option<(u32, u32)> {
+    let text = text(&folder.join("dev"))?;
+    let (major, minor) = text.split_once(':')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}

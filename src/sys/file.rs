@@ -1,0 +1,106 @@
+//! Reading files and devices without changing them, and reading inside a foreign root without leaving it.
+
+use super::SysError;
+use crate::formats::ReadAt;
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
+use std::path::Path;
+
+/// A file or block device, open for reading at any offset.
+#[derive(Debug)]
+pub struct Source {
+    file: File,
+    length: u64,
+}
+
+impl Source {
+    /// Opens a file or a device. Its access time stays as it is where the system allows that.
+    pub fn open(path: &Path) -> Result<Self, SysError> {
+        let failed = |error: io::Error| SysError::new("opening", path, error);
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let fd = rustix::fs::open(path, flags | OFlags::NOATIME, Mode::empty())
+            .or_else(|errno| match errno {
+                Errno::PERM => rustix::fs::open(path, flags, Mode::empty()),
+                other => Err(other),
+            })
+            .map_err(|errno| failed(errno.into()))?;
+        let mut file = File::from(fd);
+        let length = file.seek(SeekFrom::End(0)).map_err(failed)?;
+        Ok(Self { file, length })
+    }
+}
+
+impl ReadAt for Source {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        self.file.read_at(buf, offset)
+    }
+
+    fn length(&self) -> u64 {
+        self.length
+    }
+}
+
+/// Number of the block device that a path names; `None` when it names something else.
+pub fn device_number(path: &Path) -> Option<(u32, u32)> {
+    let meta = std::fs::metadata(path).ok().filter(|meta| meta.file_type().is_block_device())?;
+    Some((rustix::fs::major(meta.rdev()), rustix::fs::minor(meta.rdev())))
+}
+
+/// Whether the filesystem at `path` is mounted read-only.
+pub fn is_read_only(path: &Path) -> Result<bool, SysError> {
+    let answer = rustix::fs::statvfs(path).map_err(|errno| SysError::new("reading", path, errno))?;
+    Ok(answer.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
+}
+
+/// The root of an installed system, in which symbolic links (also absolute ones) are resolved as that system would,
+/// and never lead outside.
+#[derive(Debug)]
+pub struct ForeignRoot {
+    directory: OwnedFd,
+}
+
+impl ForeignRoot {
+    /// Opens the directory.
+    pub fn open(path: &Path) -> Result<Self, SysError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::open(path, flags, Mode::empty())
+            .map(|directory| Self { directory })
+            .map_err(|errno| SysError::new("opening", path, errno))
+    }
+
+    /// Opens a regular file below the root; `None` when there is none of that name.
+    pub fn file(&self, path: &str) -> io::Result<Option<File>> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let fd = match rustix::fs::openat2(&self.directory, path, flags, Mode::empty(), resolve) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+            Err(errno) => return Err(errno.into()),
+        };
+        let file = File::from(fd);
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not a regular file"));
+        }
+        Ok(Some(file))
+    }
+
+    /// Reads a file below the root of at most `limit` bytes; `None` when there is none of that name.
+    pub fn read(&self, path: &str, limit: u64) -> io::Result<Option<Vec<u8>>> {
+        let Some(file) = self.file(path)? else { return Ok(None) };
+        let mut content = Vec::new();
+        file.take(limit.saturating_add(1)).read_to_end(&mut content)?;
+        if content.len() as u64 > limit {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is longer than {limit} bytes")));
+        }
+        Ok(Some(content))
+    }
+
+    /// Whether a regular file of that name is below the root.
+    pub fn has(&self, path: &str) -> bool {
+        matches!(self.file(path), Ok(Some(_)))
+    }
+}
