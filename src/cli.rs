@@ -1,8 +1,8 @@
 //! The command line: types only, converted into the stages' inputs by `commands`.
 
-use crate::failure::exit_code_help;
 use crate::model::app::AppId;
 use crate::model::archive::ArchiveId;
+use crate::model::ending::exit_code_help;
 use crate::model::plan::PlanId;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;

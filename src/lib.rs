@@ -26,6 +26,7 @@ pub mod handoff;
 pub mod model;
 pub mod plan;
 pub mod render;
+pub mod rescue;
 pub mod restore;
 pub mod source;
 pub mod survey;

@@ -28,9 +28,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("salvage", &["model", "formats", "sys", "survey", "source"]),
     // What the user meets.
     ("failure", &["model", "formats", "sys", "survey", "source", "verify", "plan", "restore", "handoff", "salvage"]),
-    ("render", &["model", "survey", "source", "verify", "plan", "restore", "handoff", "salvage", "failure"]),
+    // The chain of stages as a whole.
+    ("rescue", &["model", "sys", "survey", "source", "verify", "plan", "restore", "handoff", "salvage", "failure"]),
+    ("render", &["model", "survey", "source", "verify", "plan", "restore", "handoff", "salvage", "failure", "rescue"]),
     ("cli", &["model"]),
-    ("guide", &["model", "sys", "survey", "source", "verify", "plan", "restore", "handoff", "salvage", "failure"]),
+    ("guide", &["model", "sys", "survey", "source", "restore", "failure", "rescue", "render"]),
     (
         "web",
         &["model", "sys", "survey", "source", "verify", "plan", "restore", "handoff", "salvage", "failure", "guide"],
@@ -38,8 +40,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "commands",
         &[
-            "model", "sys", "survey", "source", "verify", "plan", "restore", "handoff", "salvage", "failure", "render",
-            "cli", "guide", "web",
+            "model", "sys", "survey", "source", "verify", "plan", "restore", "handoff", "salvage", "failure", "rescue",
+            "render", "cli", "guide", "web",
         ],
     ),
     ("main", &["model", "sys", "failure", "render", "cli", "guide", "web", "commands"]),

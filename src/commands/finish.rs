@@ -3,14 +3,16 @@
 //! Finishes an exchange that a power cut interrupted, and says for every app that waits what is left to do and where its
 //! data lies. It never touches parked data: as long as an app is not finished, its data stays where it is.
 
-use super::look::Status;
-use super::restore::resume;
 use super::unprinted;
-use crate::failure::{Ending, Failure};
+use crate::failure::Failure;
 use crate::handoff::{self, NextBoot};
+use crate::model::ending::Ending;
 use crate::model::progress::Progress;
 use crate::model::state::{DataState, RestoreState};
 use crate::render::{Output, View, text};
+use crate::rescue::Status;
+use crate::rescue::carry::resume;
+use crate::rescue::prepare::open_target;
 use crate::restore;
 use crate::survey::target::Access;
 use crate::sys::host::Host;
@@ -44,9 +46,9 @@ impl View for Left {
 pub fn finish(host: &Host, output: &Output, onto: &Path, progress: &dyn Progress) -> Result<Ending, Failure> {
     let standing = stand(host, onto)?;
     if standing.as_ref().is_some_and(|standing| standing.state == RestoreState::Interrupted) {
-        resume(host, &Output { json: false }, onto, progress)?;
+        resume(host, onto, progress)?;
     }
-    let (_target, root, _) = super::prepare::open_target(host, onto, Access::Read)?;
+    let (_target, root, _) = open_target(host, onto, Access::Read)?;
     let next_boot = handoff::read(&root).map_err(|error| {
         let state = standing.as_ref().map_or(DataState::Untouched, |standing| standing.data);
         Failure::of_restore(&error, state)
@@ -58,6 +60,6 @@ pub fn finish(host: &Host, output: &Output, onto: &Path, progress: &dyn Progress
 }
 
 fn stand(host: &Host, onto: &Path) -> Result<Option<restore::Standing>, Failure> {
-    let (_target, root, _) = super::prepare::open_target(host, onto, Access::Read)?;
+    let (_target, root, _) = open_target(host, onto, Access::Read)?;
     restore::standing(&root).map_err(|error| Failure::of_restore(&error, DataState::Untouched))
 }

@@ -2,13 +2,14 @@
 
 pub mod finish;
 pub mod look;
-pub mod prepare;
-pub mod restore;
+pub mod write;
 
-use crate::cli::{Cli, Command};
-use crate::failure::{Ending, Failure};
+use crate::cli::{Cli, Command, PlanArgs};
+use crate::failure::Failure;
 use crate::guide;
+use crate::model::ending::Ending;
 use crate::render::{Output, progress, prompt};
+use crate::rescue::Request;
 use crate::sys::host::Host;
 
 /// Runs a command to its end and says how it ended.
@@ -22,12 +23,12 @@ pub fn run(host: &Host, cli: &Cli) -> Ending {
         Command::Verify { location, archive, apps } => {
             look::verify(host, &output, location, archive.as_ref(), apps.as_deref(), progress)
         }
-        Command::Plan(args) => look::plan(host, &output, args, progress),
-        Command::Restore { plan, consent } => restore::restore(host, &output, plan, consent, progress),
+        Command::Plan(args) => look::plan(host, &output, &request(args), progress),
+        Command::Restore { plan, consent } => write::restore(host, &output, &request(plan), consent, progress),
         Command::Status(args) => look::status(host, &output, &args.onto),
-        Command::Resume(args) => restore::resume(host, &output, &args.onto, progress),
-        Command::Undo(args) => restore::undo(host, &output, &args.onto, progress),
-        Command::Commit(args) => restore::commit(host, &output, &args.onto, progress),
+        Command::Resume(args) => write::resume(host, &output, &args.onto, progress),
+        Command::Undo(args) => write::undo(host, &output, &args.onto, progress),
+        Command::Commit(args) => write::commit(host, &output, &args.onto, progress),
         Command::Finish(args) => finish::finish(host, &output, &args.onto, progress),
         Command::Guide { image, root } => {
             let mut prompter = prompt::prompter(cli.plain);
@@ -41,6 +42,18 @@ pub fn run(host: &Host, cli: &Cli) -> Ending {
             let _ = output.show_failure(&failure);
             failure.ending
         }
+    }
+}
+
+fn request(args: &PlanArgs) -> Request {
+    let PlanArgs { from, archive, onto, apps, accept_damage, program } = args;
+    Request {
+        from: from.clone(),
+        archive: archive.clone(),
+        onto: onto.clone(),
+        apps: apps.clone(),
+        accept_damage: *accept_damage,
+        program: program.clone(),
     }
 }
 

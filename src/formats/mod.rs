@@ -5,14 +5,12 @@
 
 pub mod acl;
 pub mod backup_manifest;
-pub mod elf;
-pub mod passwd;
-pub mod tarball;
 pub mod block;
 pub mod borg_config;
 pub mod btrfs;
 pub mod container;
 pub mod dpkg;
+pub mod elf;
 pub mod exfat;
 pub mod ext;
 pub mod fat;
@@ -22,9 +20,11 @@ pub mod magic;
 pub mod mbr;
 pub mod ntfs;
 pub mod os_release;
+pub mod passwd;
 pub mod plinth;
 pub mod signature;
 pub mod table;
+pub mod tarball;
 
 use std::io;
 

@@ -3,18 +3,18 @@
 //! Has no power that the commands lack: it fills in what they get as arguments. Nothing is written before the plan was
 //! shown and the box's name was typed.
 
-use crate::cli::PlanArgs;
-use crate::commands::look::{Status, places};
-use crate::commands::prepare::{is_backup, prepare};
-use crate::commands::restore::{carry_out, resume, undo};
-use crate::failure::{Ending, Failure};
+use crate::failure::Failure;
 use crate::model::app::AppId;
 use crate::model::archive::{ArchiveId, BackupLocation};
+use crate::model::ending::Ending;
 use crate::model::installation::Installation;
 use crate::model::progress::Progress;
 use crate::model::question::{Answer, Choice, Prompter, Words};
 use crate::model::state::{DataState, RestoreState};
-use crate::render::{Output, View, text};
+use crate::render::{View, text};
+use crate::rescue::carry::{carry_out, resume, undo};
+use crate::rescue::prepare::{is_backup, prepare};
+use crate::rescue::{Done, Request, Status, places};
 use crate::restore::{self, Consent};
 use crate::source;
 use crate::survey::target::Access;
@@ -31,7 +31,7 @@ pub fn run(
     prompter: &mut dyn Prompter,
     progress: &dyn Progress,
 ) -> Result<Ending, Failure> {
-    let mut guide = Guide { host, prompter, progress, output: Output { json: false } };
+    let mut guide = Guide { host, prompter, progress };
     match guide.walk(images, roots) {
         Ok(ending) => Ok(ending),
         Err(Halt::Stop) => {
@@ -50,7 +50,6 @@ struct Guide<'a> {
     host: &'a Host,
     prompter: &'a mut dyn Prompter,
     progress: &'a dyn Progress,
-    output: Output,
 }
 
 /// Why the dialogue ends early.
@@ -89,7 +88,7 @@ impl Guide<'_> {
         let onto = place_of(&surveyed, &box_);
         // The box is opened anew, for writing; only what the backup needs stays mounted.
         surveyed.keep_only(location.path());
-        let args = PlanArgs {
+        let args = Request {
             from: location.path().to_owned(),
             archive: Some(archive),
             onto,
@@ -129,9 +128,9 @@ impl Guide<'_> {
         let onto = place_of(surveyed, box_);
         surveyed.mounts.clear();
         match (answer, state) {
-            (0, RestoreState::Interrupted) => Ok(Some(resume(self.host, &self.output, &onto, self.progress)?)),
+            (0, RestoreState::Interrupted) => self.report(resume(self.host, &onto, self.progress)?).map(Some),
             (0, _) => Ok(Some(Ending::Done)),
-            _ => Ok(Some(undo(self.host, &self.output, &onto, self.progress)?)),
+            _ => self.report(undo(self.host, &onto, self.progress)?).map(Some),
         }
     }
 
@@ -183,7 +182,7 @@ impl Guide<'_> {
         }
     }
 
-    fn restore(&mut self, args: &PlanArgs, box_: &Installation) -> Result<Ending, Halt> {
+    fn restore(&mut self, args: &Request, box_: &Installation) -> Result<Ending, Halt> {
         self.prompter.show("The backup is read to its end and compared with the box.\n")?;
         let prepared = prepare(self.host, args, Access::Read, self.progress)?;
         self.prompter.show(&prepared.plan.text())?;
@@ -202,12 +201,21 @@ impl Guide<'_> {
             self.prompter.show("That is not the name of the box. Nothing has been changed. Type q to stop.\n")?;
         }
         let prepared = prepare(self.host, args, Access::Write, self.progress)?;
-        let ending = carry_out(self.host, &self.output, prepared, &Consent::to(id), self.progress)?;
+        let done = carry_out(self.host, prepared, &Consent::to(id), self.progress)?;
+        let ending = self.report(done)?;
         self.prompter.show(
             "[done] Finished. Remove the rescue medium and start the box normally. The old data is still on the box; \
              'lifeboat undo' brings it back.\n",
         )?;
         Ok(ending)
+    }
+
+    fn report(&mut self, done: Done) -> Result<Ending, Halt> {
+        for note in &done.notes {
+            self.prompter.show(&text::wrap("", note))?;
+        }
+        self.prompter.show(&done.status.text())?;
+        Ok(done.ending)
     }
 
     fn choose(&mut self, id: &str, question: &str, options: &[String]) -> Result<usize, Halt> {

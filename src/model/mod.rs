@@ -9,6 +9,7 @@ pub mod archive;
 pub mod bytes;
 pub mod digest;
 pub mod disk;
+pub mod ending;
 pub mod entry;
 pub mod finding;
 pub mod installation;

@@ -2,12 +2,15 @@
 
 use super::View;
 use crate::failure::Failure;
+use crate::model::app::AppId;
 use crate::model::archive::{ArchiveSummary, BackupLocation, FoundAs, Generation};
 use crate::model::disk::{Disk, Volume};
 use crate::model::finding::{Finding, Report, Severity, Verdict};
 use crate::model::installation::Installation;
 use crate::model::plan::{AppPlan, RestorePlan, Road, VersionVerdict};
+use crate::model::state::RestoreState;
 use crate::model::survey::Survey;
+use crate::rescue::Status;
 use std::fmt::Write as _;
 
 /// Widest line.
@@ -244,7 +247,7 @@ fn app_plan(app: &AppPlan) -> String {
         text += &wrap("  ", &format!("at the next start: {}", app.next_boot.join(", then ")));
     }
     for left in &app.left_out {
-        text += &wrap("  ", &format!("left in the backup: {}: {}", left.path, left.reason));
+        text += &wrap("  ", &format!("not restored: {}: {}", left.path, left.reason));
     }
     text
 }
@@ -262,6 +265,30 @@ fn version(verdict: &VersionVerdict) -> String {
         VersionVerdict::NotInTarget => " (the box's FreedomBox does not have this app)".into(),
         VersionVerdict::PackageGone { packages } => format!(" (not installable there: {})", packages.join(", ")),
         VersionVerdict::NotRecorded => " (version not recorded)".into(),
+    }
+}
+
+impl View for Status {
+    fn text(&self) -> String {
+        let Some(details) = &self.standing else { return "No restore was started on this box.\n".into() };
+        let what = match self.state {
+            RestoreState::None => "no restore",
+            RestoreState::Interrupted => "INTERRUPTED: run 'lifeboat resume' or 'lifeboat undo'",
+            RestoreState::WaitingForBoot => "done as far as possible; the rest follows at the box's next normal start",
+            RestoreState::Restored => "restored; the old data is kept until 'lifeboat commit'",
+            RestoreState::RolledBack => "undone: the old data is in place",
+            RestoreState::Committed => "restored and committed: the old data is gone",
+        };
+        let mut lines = wrap("", &format!("Restore {}: {what}.", details.plan));
+        lines += &wrap("", &format!("State of your data: {}.", details.data));
+        let names = |apps: &[AppId]| apps.iter().map(AppId::as_str).collect::<Vec<_>>().join(", ");
+        if !details.done.is_empty() {
+            lines += &wrap("", &format!("Finished: {}.", names(&details.done)));
+        }
+        if !details.waiting.is_empty() {
+            lines += &wrap("", &format!("Waiting for the next start: {}.", names(&details.waiting)));
+        }
+        lines
     }
 }
 

@@ -351,7 +351,13 @@ pub(super) fn carry(staging: &mut Staging, root: &Dir, path: &RelPath) -> io::Re
     let Some(stat) = live.stat_child(path.file_name())? else { return Ok(()) };
     let parent = staging.parent(&relative, stat.mtime)?;
     let name = path.file_name();
-    let of = Metadata { owner: (stat.uid, stat.gid), mode: stat.mode, mtime: stat.mtime, xattrs: Vec::new(), is_listed: false };
+    let of = Metadata {
+        owner: (stat.uid, stat.gid),
+        mode: stat.mode,
+        mtime: stat.mtime,
+        xattrs: Vec::new(),
+        is_listed: false,
+    };
     let content = match stat.kind {
         Kind::Symlink => {
             let target = live.read_link(name)?;

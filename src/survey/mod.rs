@@ -4,10 +4,10 @@
 //! filesystems that are mounted already are looked at through a read-only bind mount, and databases are copied before
 //! they are opened. What cannot be looked at becomes a finding; an error means that nothing could be looked at.
 
-pub mod owners;
 pub mod disks;
 pub mod installation;
 pub mod locations;
+pub mod owners;
 pub mod target;
 
 use crate::model::bytes;

@@ -3,14 +3,14 @@
 //! Owns block devices, mounts, files, external programs and the clock. Everything starts at a [`host::Host`], so that
 //! tests pass a directory in place of the machine. Never decides anything: stages do.
 
-pub mod dir;
-pub mod fault;
-pub mod tree;
 pub mod block;
 pub mod command;
+pub mod dir;
+pub mod fault;
 pub mod file;
 pub mod host;
 pub mod mount;
+pub mod tree;
 
 use crate::model::bytes;
 use std::io;

@@ -1,15 +1,12 @@
-//! The commands that write to a box: restore, resume, undo, commit.
+//! What writes to a box: carrying a plan out, and going on with, undoing or committing what was begun.
 
-use super::look::Status;
-use super::prepare::{Prepared, open_target, prepare, skips};
-use super::unprinted;
-use crate::cli::PlanArgs;
-use crate::failure::{Ending, Failure};
+use super::prepare::{Prepared, open_target, skips};
+use super::{Done, Status};
+use crate::failure::Failure;
 use crate::handoff::{self, program};
-use crate::model::plan::PlanId;
+use crate::model::ending::Ending;
 use crate::model::progress::Progress;
 use crate::model::state::{DataState, RestoreState};
-use crate::render::Output;
 use crate::restore::{self, Consent, Restore, RestoreError};
 use crate::source::Archive;
 use crate::survey::owners::Owners;
@@ -17,26 +14,8 @@ use crate::survey::target::{Access, Target};
 use crate::sys::host::Host;
 use std::path::{Path, PathBuf};
 
-/// `lifeboat restore`.
-pub fn restore(
-    host: &Host,
-    output: &Output,
-    args: &PlanArgs,
-    consent: &PlanId,
-    progress: &dyn Progress,
-) -> Result<Ending, Failure> {
-    let prepared = prepare(host, args, Access::Write, progress)?;
-    carry_out(host, output, prepared, &Consent::to(consent.clone()), progress)
-}
-
 /// Carries out a prepared plan that the user consented to.
-pub(crate) fn carry_out(
-    host: &Host,
-    output: &Output,
-    prepared: Prepared,
-    consent: &Consent,
-    progress: &dyn Progress,
-) -> Result<Ending, Failure> {
+pub fn carry_out(host: &Host, prepared: Prepared, consent: &Consent, progress: &dyn Progress) -> Result<Done, Failure> {
     if let Some(blocker) = prepared.plan.blockers.first() {
         return Err(Failure::blocked(blocker));
     }
@@ -44,11 +23,11 @@ pub(crate) fn carry_out(
     let Prepared { target, root, owners, mut archive, plan, program, _location, .. } = prepared;
     let mut restore =
         Restore::begin(root, plan, consent).map_err(|error| Failure::of_restore(&error, DataState::Untouched))?;
-    drive(host, output, &target, &mut restore, Some((&mut *archive, &owners)), program, progress)?;
-    let standing = stand(&restore)?;
+    let notes = drive(host, &target, &mut restore, Some((&mut *archive, &owners)), program, progress)?;
+    let status = stand(&restore)?;
     let_go(restore, target)?;
-    output.show(&standing).map_err(unprinted)?;
-    Ok(if losses { Ending::DoneWithLosses } else { Ending::Done })
+    let ending = if losses { Ending::DoneWithLosses } else { Ending::Done };
+    Ok(Done { ending, status, notes })
 }
 
 /// Whether the plan leaves something behind that the user has to know of: an app that is not restored, or damage.
@@ -58,10 +37,11 @@ fn has_losses(plan: &crate::model::plan::RestorePlan) -> bool {
     plan.apps.iter().any(|app| app.road == Road::Blocked || app.verdict == Verdict::Damaged)
 }
 
-/// `lifeboat resume`.
-pub fn resume(host: &Host, output: &Output, onto: &Path, progress: &dyn Progress) -> Result<Ending, Failure> {
+/// Goes on with an interrupted restore, in whichever direction it was going.
+pub fn resume(host: &Host, onto: &Path, progress: &dyn Progress) -> Result<Done, Failure> {
     let (target, mut restore) = take_up(host, onto)?;
     let program = program::find(&target.installation.architecture);
+    let mut notes = Vec::new();
     if restore.is_going_back() {
         let undone = restore.undo(host.commands().as_ref(), &target.root, progress);
         undone.map_err(|error| Failure::of_restore(&error, restore.data_state()))?;
@@ -69,35 +49,33 @@ pub fn resume(host: &Host, output: &Output, onto: &Path, progress: &dyn Progress
         let committed = restore.commit(host.commands().as_ref(), &target.root, progress);
         committed.map_err(|error| Failure::of_restore(&error, restore.data_state()))?;
     } else {
-        drive(host, output, &target, &mut restore, None, program, progress)?;
+        notes = drive(host, &target, &mut restore, None, program, progress)?;
     }
     let went_back = restore.is_going_back();
-    let standing = stand(&restore)?;
+    let status = stand(&restore)?;
     let_go(restore, target)?;
-    output.show(&standing).map_err(unprinted)?;
-    Ok(if went_back { Ending::RolledBack } else { Ending::Done })
+    let ending = if went_back { Ending::RolledBack } else { Ending::Done };
+    Ok(Done { ending, status, notes })
 }
 
-/// `lifeboat undo`.
-pub fn undo(host: &Host, output: &Output, onto: &Path, progress: &dyn Progress) -> Result<Ending, Failure> {
+/// Puts all old data back.
+pub fn undo(host: &Host, onto: &Path, progress: &dyn Progress) -> Result<Done, Failure> {
     let (target, mut restore) = take_up(host, onto)?;
     let undone = restore.undo(host.commands().as_ref(), &target.root, progress);
     undone.map_err(|error| Failure::of_restore(&error, restore.data_state()))?;
-    let standing = stand(&restore)?;
+    let status = stand(&restore)?;
     let_go(restore, target)?;
-    output.show(&standing).map_err(unprinted)?;
-    Ok(Ending::Done)
+    Ok(Done { ending: Ending::Done, status, notes: Vec::new() })
 }
 
-/// `lifeboat commit`.
-pub fn commit(host: &Host, output: &Output, onto: &Path, progress: &dyn Progress) -> Result<Ending, Failure> {
+/// Removes the old data for good.
+pub fn commit(host: &Host, onto: &Path, progress: &dyn Progress) -> Result<Done, Failure> {
     let (target, mut restore) = take_up(host, onto)?;
     let committed = restore.commit(host.commands().as_ref(), &target.root, progress);
     committed.map_err(|error| Failure::of_restore(&error, restore.data_state()))?;
-    let standing = stand(&restore)?;
+    let status = stand(&restore)?;
     let_go(restore, target)?;
-    output.show(&standing).map_err(unprinted)?;
-    Ok(Ending::Done)
+    Ok(Done { ending: Ending::Done, status, notes: Vec::new() })
 }
 
 fn take_up(host: &Host, onto: &Path) -> Result<(Target, Restore), Failure> {
@@ -109,14 +87,14 @@ fn take_up(host: &Host, onto: &Path) -> Result<(Target, Restore), Failure> {
 /// From wherever the restore stands to its end: stage, guard, exchange, hand off. Each part knows what is done already.
 fn drive(
     host: &Host,
-    output: &Output,
     target: &Target,
     restore: &mut Restore,
     backup: Option<(&mut dyn Archive, &Owners)>,
     program: Option<PathBuf>,
     progress: &dyn Progress,
-) -> Result<(), Failure> {
-    let mut work = || -> Result<(), RestoreError> {
+) -> Result<Vec<String>, Failure> {
+    let mut notes = Vec::new();
+    let work = || -> Result<(), RestoreError> {
         if let Some((archive, owners)) = backup {
             restore.stage(archive, owners, &skips, progress)?;
         }
@@ -126,7 +104,7 @@ fn drive(
         if target.installation.filesystem.as_deref() == Some("btrfs") {
             let refused = restore.snapshot(host.commands().as_ref(), &target.root)?;
             if let Some(why) = refused {
-                output.say(&format!("No snapshot of the box was taken ({why}); the old data is kept all the same."));
+                notes.push(format!("No snapshot of the box was taken ({why}); the old data is kept all the same."));
             }
         }
         if let Some(program) = program {
@@ -138,7 +116,8 @@ fn drive(
         restore.hand_off()
     };
     let done = work();
-    done.map_err(|error| Failure::of_restore(&error, restore.data_state()))
+    done.map_err(|error| Failure::of_restore(&error, restore.data_state()))?;
+    Ok(notes)
 }
 
 /// What the journal says now; anything that is still open after the work was done is a failure.

@@ -1,10 +1,11 @@
 //! Everything up to the plan: open the backup, open the box, verify, compare, plan. Writes nothing.
 
-use crate::cli::PlanArgs;
-use crate::failure::{Ending, Failure};
+use super::Request;
+use crate::failure::Failure;
 use crate::handoff::program;
 use crate::model::app::AppId;
 use crate::model::archive::{ArchiveId, Generation};
+use crate::model::ending::Ending;
 use crate::model::entry::Entry;
 use crate::model::finding::Report;
 use crate::model::manifest;
@@ -105,31 +106,31 @@ pub fn open_target(host: &Host, onto: &Path, access: Access) -> Result<(Target, 
     Ok((target, root, owners))
 }
 
-/// Prepares a restore as the command line names it.
-pub fn prepare(host: &Host, args: &PlanArgs, access: Access, progress: &dyn Progress) -> Result<Prepared, Failure> {
-    let location = location(host, &args.from)?;
-    let mut archive = source::open_location(&location.path, args.archive.as_ref())?;
-    let (target, root, owners) = open_target(host, &args.onto, access)?;
+/// Prepares the restore that was asked for.
+pub fn prepare(host: &Host, request: &Request, access: Access, progress: &dyn Progress) -> Result<Prepared, Failure> {
+    let location = location(host, &request.from)?;
+    let mut archive = source::open_location(&location.path, request.archive.as_ref())?;
+    let (target, root, owners) = open_target(host, &request.onto, access)?;
     target.refuse_if_holds(host, &location.path)?;
     let installation = &target.installation;
     let unfinished = restore::standing(&root)
         .map_err(|error| Failure::of_restore(&error, crate::model::state::DataState::Untouched))?;
     let unfinished = unfinished.filter(restore::Standing::is_open);
     let mut comparison = Comparison::with(&root, &owners, &installation.freedombox);
-    let verified = verify_archive(archive.as_mut(), args.apps.as_deref(), &mut comparison, progress)?;
+    let verified = verify_archive(archive.as_mut(), request.apps.as_deref(), &mut comparison, progress)?;
     let ground = comparison.finish().map_err(|error| {
         let sentence = format!("looking at the box's disk: {error}");
         Failure::untouched(Ending::Failed, sentence, "check the box's disk and try again")
     })?;
-    let program = args.program.clone().or_else(|| program::find(&installation.architecture));
+    let program = request.program.clone().or_else(|| program::find(&installation.architecture));
     let plan = plan::plan(&Input {
         installation,
         summary: &verified.summary,
         report: &verified.report,
         contents: &verified.contents,
         ground: &ground,
-        chosen: args.apps.as_deref(),
-        accept_damage: args.accept_damage,
+        chosen: request.apps.as_deref(),
+        accept_damage: request.accept_damage,
         can_finish: program.is_some(),
         // The same plan that was interrupted is taken up again, not refused.
         unfinished: unfinished.as_ref().map(|standing| &standing.id),

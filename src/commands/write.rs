@@ -1,0 +1,50 @@
+//! The commands that write to a box: restore, resume, undo, commit.
+
+use super::unprinted;
+use crate::failure::Failure;
+use crate::model::ending::Ending;
+use crate::model::plan::PlanId;
+use crate::model::progress::Progress;
+use crate::render::Output;
+use crate::rescue::prepare::prepare;
+use crate::rescue::{Done, Request, carry};
+use crate::restore::Consent;
+use crate::survey::target::Access;
+use crate::sys::host::Host;
+use std::path::Path;
+
+/// `lifeboat restore`.
+pub fn restore(
+    host: &Host,
+    output: &Output,
+    request: &Request,
+    consent: &PlanId,
+    progress: &dyn Progress,
+) -> Result<Ending, Failure> {
+    let prepared = prepare(host, request, Access::Write, progress)?;
+    show(output, carry::carry_out(host, prepared, &Consent::to(consent.clone()), progress)?)
+}
+
+/// `lifeboat resume`.
+pub fn resume(host: &Host, output: &Output, onto: &Path, progress: &dyn Progress) -> Result<Ending, Failure> {
+    show(output, carry::resume(host, onto, progress)?)
+}
+
+/// `lifeboat undo`.
+pub fn undo(host: &Host, output: &Output, onto: &Path, progress: &dyn Progress) -> Result<Ending, Failure> {
+    show(output, carry::undo(host, onto, progress)?)
+}
+
+/// `lifeboat commit`.
+pub fn commit(host: &Host, output: &Output, onto: &Path, progress: &dyn Progress) -> Result<Ending, Failure> {
+    show(output, carry::commit(host, onto, progress)?)
+}
+
+fn show(output: &Output, done: Done) -> Result<Ending, Failure> {
+    done.notes.iter().for_each(|note| output.say(note));
+    output.show(&done.status).map_err(|error| Failure {
+        state: done.status.standing.as_ref().map_or(crate::model::state::DataState::Untouched, |details| details.data),
+        ..unprinted(error)
+    })?;
+    Ok(done.ending)
+}
