@@ -514,6 +514,67 @@ fn only_regular_files_are_opened() {
 }
 
 #[test]
+fn a_medium_that_fails_is_told_with_the_place() {
+    // The kernel answers a read of address 0 with EIO, and calls this a regular file.
+    let error = source::open(Path::new("/proc/self/mem")).err().unwrap();
+    assert!(matches!(&error, ReadError::Io(_)), "{error}");
+    assert!(error.to_string().contains("at byte 0 of the file: Input/output error"), "{error}");
+}
+
+#[test]
+fn reading_leaves_no_trace_on_the_source() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = put(folder.path(), "a.tar", &RawTar::new().file("a", b"1").end());
+    let old = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+    let times = std::fs::FileTimes::new().set_accessed(old).set_modified(old);
+    std::fs::File::options().write(true).open(&file).unwrap().set_times(times).unwrap();
+    let before = std::fs::metadata(&file).unwrap();
+    collect(&mut *source::open(&file).unwrap()).unwrap();
+    let after = std::fs::metadata(&file).unwrap();
+    assert_eq!((before.atime(), before.mtime(), before.ctime()), (after.atime(), after.mtime(), after.ctime()));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_visitor_that_stops_or_reads_half_of_a_file_does_no_harm() {
+    struct Half(usize);
+    impl source::Visitor for Half {
+        fn visit(&mut self, entry: &Entry, content: &mut dyn std::io::Read) -> Result<(), source::VisitError> {
+            self.0 += 1;
+            let mut some = [0; 100];
+            content.read_exact(&mut some).map_err(source::VisitError::Content)?;
+            if entry.path.file_name() == b"last" { Err(source::VisitError::Stop) } else { Ok(()) }
+        }
+    }
+    let tar = RawTar::new().file("a", &[b'a'; 100_000]).file("b", &[b'b'; 5_000_000]).file("last", &[b'c'; 20_000_000]);
+    let folder = tempfile::tempdir().unwrap();
+    let mut archive = source::open(&put(folder.path(), "a.tar.gz", &gzip(&tar.end()))).unwrap();
+    for _ in 0..2 {
+        let mut half = Half(0);
+        let result = archive.read(&mut half, &lifeboat::model::progress::Silent);
+        assert!(matches!(result, Err(ReadError::Stopped)));
+        assert_eq!(half.0, 3);
+    }
+    assert_eq!(collect(&mut *archive).unwrap().0.len(), 3, "and it can be read again");
+}
+
+#[test]
+fn damage_inside_a_content_is_told_even_when_the_visitor_does_not_care() {
+    struct Careless;
+    impl source::Visitor for Careless {
+        fn visit(&mut self, _: &Entry, content: &mut dyn std::io::Read) -> Result<(), source::VisitError> {
+            let _ = std::io::copy(content, &mut std::io::sink());
+            Ok(())
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let tar = RawTar::new().file("a", &[b'a'; 100_000]);
+    let file = put(folder.path(), "a.tar", &tar.bytes[..50_000]);
+    let result = source::open(&file).unwrap().read(&mut Careless, &lifeboat::model::progress::Silent);
+    assert!(matches!(result, Err(ReadError::Corrupt { place, .. }) if place.contains("'a'")));
+}
+
+#[test]
 fn a_folder_is_searched_for_backups_and_opened_by_id() {
     let folder = tempfile::tempdir().unwrap();
     let deep = folder.path().join("a/b/c/d/e");

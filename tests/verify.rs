@@ -409,3 +409,14 @@ fn two_manifests_or_a_broken_one_are_damage() {
         assert!(has(&verified, Severity::Damage, "manifest"));
     }
 }
+
+#[test]
+fn an_app_without_data_loses_nothing_when_the_archive_is_damaged() {
+    let manifest = r#"{"apps": [{"name": "avahi", "version": 1, "backup": {}}]}"#;
+    let mut tar = RawTar::new().manifest(manifest).file("f", b"1").file("g", b"2");
+    let at = tar.bytes.len() - 1024;
+    tar.bytes[at] ^= 1;
+    let verified = check_bytes(&gzip(&tar.end())).unwrap();
+    assert_eq!(verdicts(&verified), [("avahi", Verdict::NotVerifiable)]);
+    assert!(!verified.report.is_clean());
+}

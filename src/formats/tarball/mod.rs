@@ -16,6 +16,7 @@
 mod acl;
 mod extended;
 mod field;
+mod member;
 mod reader;
 mod sparse;
 
