@@ -420,3 +420,49 @@ fn an_app_without_data_loses_nothing_when_the_archive_is_damaged() {
     assert_eq!(verdicts(&verified), [("avahi", Verdict::NotVerifiable)]);
     assert!(!verified.report.is_clean());
 }
+
+/// Runs borg 1.x as FreedomBox does; `None` with a message when it is not there.
+fn borg_export(tree: &Path, folder: &Path, name: &str, paths: &[&str]) -> Option<std::path::PathBuf> {
+    let repository = folder.join(format!("{name}.borg"));
+    let archive = format!("{}::a", repository.display());
+    let export = folder.join(format!("{name}.tar.gz"));
+    let run = |args: &[&str]| {
+        let mut command = std::process::Command::new("borg");
+        command.args(args).current_dir(tree).env("BORG_BASE_DIR", folder).env("LANG", "C.UTF-8");
+        command
+            .env("BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK", "yes")
+            .output()
+            .is_ok_and(|done| done.status.success())
+    };
+    if !run(&["--version"]) {
+        eprintln!("SKIPPED: borg is not installed");
+        return None;
+    }
+    assert!(run(&["init", "-e", "none", repository.to_str().unwrap()]));
+    assert!(run(&[&["create", &archive], paths].concat()));
+    assert!(run(&["export-tar", &archive, export.to_str().unwrap(), "--tar-filter=gzip"]));
+    Some(export)
+}
+
+#[test]
+fn an_export_that_borg_made_of_overlapping_paths_is_the_same_as_one_without() {
+    let folder = tempfile::tempdir().unwrap();
+    let tree = folder.path().join("tree");
+    let manifests = "var/lib/plinth/backups-manifests";
+    std::fs::create_dir_all(tree.join("var/lib/one/sub")).unwrap();
+    std::fs::create_dir_all(tree.join(manifests)).unwrap();
+    std::fs::write(tree.join("var/lib/one/a"), b"content of a").unwrap();
+    std::fs::hard_link(tree.join("var/lib/one/a"), tree.join("var/lib/one/b")).unwrap();
+    std::fs::write(tree.join("var/lib/one/sub/c"), b"content of c").unwrap();
+    let json = r#"{"apps": [{"name": "one", "version": 1, "backup": {"data": {"directories": ["/var/lib/one/"],
+        "files": ["/var/lib/one/a", "/var/lib/one/b", "/var/lib/one/sub/c"]}}}]}"#;
+    std::fs::write(tree.join(manifests).join("x.json"), json).unwrap();
+    let plain = ["var/lib/one", manifests];
+    let overlapping = ["var/lib/one", "var/lib/one/a", "var/lib/one/b", "var/lib/one/sub", manifests];
+    let Some(plain) = borg_export(&tree, folder.path(), "plain", &plain) else { return };
+    let Some(overlapping) = borg_export(&tree, folder.path(), "overlapping", &overlapping) else { return };
+    let (plain, overlapping) = (check(&plain).unwrap(), check(&overlapping).unwrap());
+    assert_eq!(verdicts(&plain), [("one", Verdict::Intact)]);
+    assert_eq!(verdicts(&overlapping), [("one", Verdict::Intact)]);
+    assert_eq!(plain.contents, overlapping.contents);
+}
