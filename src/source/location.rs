@@ -1,10 +1,11 @@
 //! Places with backups: one file, a repository, or a folder to search.
 
-use super::tar_export::{at, open_as, shown};
+use super::tar_export::{PassOver, at, open_as, shown};
 use super::{Archive, ReadError, open};
 use crate::model::archive::{ArchiveId, ArchiveSummary, BackupLocation, FoundAs, Generation};
 use crate::model::bytes;
 use crate::model::finding::{Finding, Severity};
+use crate::model::progress::Silent;
 use crate::model::size::ByteSize;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
@@ -70,7 +71,8 @@ pub fn find(location: &Path) -> Result<(Vec<BackupLocation>, Vec<Finding>), Read
     Ok((found, findings))
 }
 
-/// All backups at or below `location`. Reads every archive file to its manifest, which FreedomBox writes last. In a
+/// All backups at or below `location`. Reads every archive file to its end, because FreedomBox writes the manifest last;
+/// one that is damaged behind its manifest is listed with a finding. In a
 /// folder, tar archives without a manifest are not backups; a file that the user names is one in any case.
 pub fn list(location: &Path) -> Result<Listing, ReadError> {
     let (found, findings) = find(location)?;
@@ -84,7 +86,14 @@ pub fn list(location: &Path) -> Result<Listing, ReadError> {
             BackupLocation::TarExport { path, .. } => path,
         };
         let is_named = path == location;
-        let summary = id_of(path, location).and_then(|id| open_as(path, id)).and_then(|mut archive| archive.summary());
+        let mut damage = None;
+        let summary = id_of(path, location).and_then(|id| open_as(path, id)).and_then(|mut archive| {
+            damage = archive.read(&mut PassOver, &Silent).err();
+            archive.summary()
+        });
+        if let (Ok(_), Some(error)) = (&summary, damage) {
+            listing.findings.push(Finding::new(Severity::Warning, shown(path), error.to_string(), ""));
+        }
         match summary {
             Ok(summary) if summary.generation == Generation::None && !is_named && !in_legacy_folder(path) => {}
             Ok(summary) => listing.archives.push(summary),

@@ -308,7 +308,7 @@ impl Read for Watched<'_> {
 }
 
 /// Wants nothing but the reading itself.
-struct PassOver;
+pub(super) struct PassOver;
 
 impl Visitor for PassOver {
     fn visit(&mut self, _: &Entry, _: &mut dyn Read) -> Result<(), VisitError> {

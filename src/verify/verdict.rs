@@ -78,14 +78,13 @@ impl Evidence {
         self.roots
     }
 
-    /// Whether all paths of an app were seen, and something else after them.
+    /// Whether all paths of an app were seen, and something else after them. True for an app without data.
     fn is_passed(&self, app: &ArchivedApp) -> bool {
         let end = self.entries.saturating_sub(1);
-        !app.paths.is_empty()
-            && app.paths.iter().all(|path| {
-                let at = self.roots.iter().position(|root| root.path == *path);
-                at.and_then(|at| self.last_seen.get(at).copied().flatten()).is_some_and(|last| last < end)
-            })
+        app.paths.iter().all(|path| {
+            let at = self.roots.iter().position(|root| root.path == *path);
+            at.and_then(|at| self.last_seen.get(at).copied().flatten()).is_some_and(|last| last < end)
+        })
     }
 }
 

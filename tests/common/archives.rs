@@ -1,5 +1,7 @@
 //! Archives made byte by byte, so that they can be wrong in any way; and what is read from one.
-#![allow(dead_code, unreachable_pub, missing_docs, reason = "every test binary uses its own part")]
+#![allow(dead_code, missing_docs, reason = "every test binary uses its own part")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "this is test code")]
+#![allow(unreachable_pub, reason = "it is shared by test binaries")]
 
 use lifeboat::model::digest::Sha256Digest;
 use lifeboat::model::entry::{Entry, EntryKind};

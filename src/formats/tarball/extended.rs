@@ -2,6 +2,7 @@
 //!
 //! A record is `<length> <key>=<value>\n`, where the length counts the whole record, so a value may hold newlines.
 
+use super::acl;
 use super::field::decimal;
 use super::sparse::{Segment, parse_list, push};
 use crate::model::bytes;
@@ -29,6 +30,8 @@ pub(super) struct Extended {
     pub(super) acl_access: Option<Vec<u8>>,
     pub(super) acl_default: Option<Vec<u8>>,
     pub(super) sparse: SparseRecords,
+    binary_acl_access: Option<Vec<u8>>,
+    binary_acl_default: Option<Vec<u8>>,
     /// Keys that are not known here, as text.
     pub(super) unknown: BTreeSet<String>,
 }
@@ -67,6 +70,10 @@ impl Extended {
         if extended.sparse.offset.is_some() {
             return Err("a sparse file's map ends in the middle of a pair".into());
         }
+        // The text form has names, so it is the better one where both are there.
+        let (access, default) = (extended.binary_acl_access.take(), extended.binary_acl_default.take());
+        extended.acl_access = extended.acl_access.or(access);
+        extended.acl_default = extended.acl_default.or(default);
         Ok(extended)
     }
 
@@ -133,8 +140,13 @@ impl Extended {
         if name.is_empty() || name.contains(&0) {
             return Err("has no usable name");
         }
-        if name.starts_with(b"system.posix_acl_") {
-            return Err("holds an access control list in binary form, which is not supported");
+        let binary = match name {
+            b"system.posix_acl_access" => Some(&mut self.binary_acl_access),
+            b"system.posix_acl_default" => Some(&mut self.binary_acl_default),
+            _ => None,
+        };
+        if let Some(slot) = binary {
+            return once(slot, acl::to_text(value).ok_or("is not an access control list")?);
         }
         if self.xattrs.iter().any(|(known, _)| known == name) {
             return Err("comes twice");
