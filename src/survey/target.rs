@@ -267,7 +267,7 @@ fn open_disks(
         ));
     }
     if access == Access::Write {
-        refuse_write_protected(&shown, spec, disks, volume)?;
+        refuse_write_protected(host, &shown, disks, volume)?;
     }
     let mut target = Target {
         root: PathBuf::new(),
@@ -342,11 +342,12 @@ fn refuse_in_use(host: &Host, shown: &str, disks: &[Disk], chosen: &[&Volume]) -
     Ok(())
 }
 
-fn refuse_write_protected(shown: &str, spec: &TargetSpec, disks: &[Disk], volume: &Volume) -> Result<(), TargetError> {
+fn refuse_write_protected(host: &Host, shown: &str, disks: &[Disk], volume: &Volume) -> Result<(), TargetError> {
     let disk_protected = disks.iter().any(|disk| disk.read_only && disk.volumes.contains(volume));
-    let open = OpenOptions::new().read(true).write(true).open(&volume.path);
-    let file_protected = matches!(spec, TargetSpec::Image(_) | TargetSpec::Device(_)) && open.is_err();
-    if disk_protected || file_protected {
+    let device_protected = device_number(&volume.path).is_some_and(|number| block::is_read_only(host, number));
+    // A file can be protected by its filesystem; asking for its mode alone would not tell.
+    let file_protected = OpenOptions::new().read(true).write(true).open(&volume.path).is_err();
+    if disk_protected || device_protected || file_protected {
         return Err(TargetError::WriteProtected(shown.to_owned()));
     }
     Ok(())

@@ -158,6 +158,11 @@ pub fn loops(host: &Host) -> Vec<Backing> {
         .collect()
 }
 
+/// Whether a block device is write-protected.
+pub fn is_read_only(host: &Host, (major, minor): (u32, u32)) -> bool {
+    text(&host.sys(format!("dev/block/{major}:{minor}/ro"))).as_deref() == Some("1")
+}
+
 fn is_numbered(name: &str, prefix: &str) -> bool {
     name.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()))
 }
