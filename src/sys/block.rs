@@ -136,6 +136,10 @@ pub struct Backing {
     pub path: PathBuf,
     /// Offset of its first byte there.
     pub offset: u64,
+    /// Whether it goes with its last user.
+    pub autoclear: bool,
+    /// Whether it is write-protected.
+    pub read_only: bool,
 }
 
 /// All loop devices in use.
@@ -152,6 +156,8 @@ pub fn loops(host: &Host) -> Vec<Backing> {
                 number: device_number(&folder)?,
                 path: PathBuf::from(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(path)),
                 offset: text(&folder.join("loop/offset"))?.parse().ok()?,
+                autoclear: text(&folder.join("loop/autoclear")).as_deref() == Some("1"),
+                read_only: text(&folder.join("ro")).as_deref() == Some("1"),
                 name,
             })
         })
