@@ -37,7 +37,7 @@ pub trait ReadAt {
     fn length(&self) -> u64;
 }
 
-impl ReadAt for [u8] {
+impl ReadAt for &[u8] {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         let rest = usize::try_from(offset).ok().and_then(|start| self.get(start..)).unwrap_or_default();
         let count = rest.len().min(buf.len());

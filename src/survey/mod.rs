@@ -5,6 +5,7 @@
 //! they are opened. What cannot be looked at becomes a finding; an error means that nothing could be looked at.
 
 pub mod disks;
+mod holder;
 pub mod installation;
 pub mod locations;
 pub mod owners;
@@ -16,7 +17,7 @@ use crate::model::finding::{Finding, Severity};
 use crate::model::survey::Survey;
 use crate::sys::SysError;
 use crate::sys::host::Host;
-use crate::sys::mount::{self, Extent, Mounted};
+use crate::sys::mount::{self, Extent, Mounted, Point};
 use installation::Identified;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -129,7 +130,9 @@ fn open_volume(host: &Host, volume: &Volume, findings: &mut Vec<Finding>) -> Opt
         ));
     }
     if let Some(point) = volume.mounted_at.first() {
-        return mount::shown_read_only(host, point).map_err(|error| findings.push(note(error.to_string(), ""))).ok();
+        return mount::shown_read_only(host, point, Point::New)
+            .map_err(|error| findings.push(note(error.to_string(), "")))
+            .ok();
     }
     let extent = disks::extent(volume);
     let mut refusal = None;

@@ -8,6 +8,7 @@
 //! it is refused, because a restore could replace or fill what it reads from.
 
 use super::disks::{self, MEDIUM_LABEL};
+use super::holder::{Holder, holders_of_extent, holders_of_path, mount_of};
 use super::installation;
 use crate::formats::fstab::{self, DeviceName, FstabEntry};
 use crate::model::bytes;
@@ -16,7 +17,7 @@ use crate::model::finding::{Finding, Severity};
 use crate::model::installation::Installation;
 use crate::model::path::RelPath;
 use crate::sys::SysError;
-use crate::sys::block;
+use crate::sys::block::{self, Backing};
 use crate::sys::file::{self, ForeignRoot, device_number};
 use crate::sys::host::Host;
 use crate::sys::mount::{self, Extent, MountLine, Mounted, Point};
@@ -25,6 +26,7 @@ use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// What the user names as target.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,13 +60,6 @@ pub struct Target {
     // Innermost first, so that dropping unmounts in the right order.
     mounts: Vec<Mounted>,
     volumes: BTreeSet<Holder>,
-}
-
-/// A thing that bytes lie on: a device by number, or a part of an image file.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Holder {
-    Device(u32, u32),
-    File(PathBuf, u64),
 }
 
 /// Why a target is refused or cannot be opened. The message is what is the matter; [`TargetError::advice`] helps.
@@ -236,7 +231,7 @@ fn open_disks(
     let mut found = Vec::new();
     for volume in &chosen {
         let Some(signature) = volume.filesystem() else { continue };
-        let mounted = match open_for_reading(host, volume) {
+        let mounted = match open_for_reading(host, volume, None, Point::New) {
             Ok(mounted) => mounted,
             Err(error) => {
                 findings.push(Finding::new(Severity::Warning, &volume.name, error.to_string(), ""));
@@ -267,7 +262,7 @@ fn open_disks(
         ));
     }
     if access == Access::Write {
-        refuse_write_protected(&shown, spec, disks, volume)?;
+        refuse_write_protected(host, &shown, disks, volume)?;
     }
     let mut target = Target {
         root: PathBuf::new(),
@@ -278,7 +273,7 @@ fn open_disks(
     };
     target.add_volume(host, volume);
     let mounted = match access {
-        Access::Read => open_for_reading(host, volume)?,
+        Access::Read => open_for_reading(host, volume, None, Point::New)?,
         Access::Write => mount::writable(host, &disks::extent(volume), signature.kind)?,
     };
     target.root = mounted.path().join(below);
@@ -293,14 +288,20 @@ fn is_medium(volume: &Volume) -> bool {
 }
 
 /// Mounts a volume for reading. btrfs cannot be mounted twice from two devices, so a mount of our own is shown again.
-fn open_for_reading(host: &Host, volume: &Volume) -> Result<Mounted, SysError> {
+fn open_for_reading(
+    host: &Host,
+    volume: &Volume,
+    subvolume: Option<&str>,
+    point: Point<'_>,
+) -> Result<Mounted, SysError> {
     let Some(signature) = volume.filesystem() else {
         return Err(SysError::new("mounting", &volume.path, io::Error::other("it holds no single filesystem")));
     };
     let extent = disks::extent(volume);
-    match own_mount(host, &extent) {
-        Some(point) => mount::shown_read_only(host, &point),
-        None => mount::read_only(host, &extent, signature.kind),
+    // A subvolume is another view: it is mounted by itself, from the same device.
+    match own_mount(host, &extent).filter(|_| subvolume.is_none()) {
+        Some(shown) => mount::shown_read_only(host, &shown, point),
+        None => mount::read_only_with(host, &extent, signature.kind, subvolume, point),
     }
 }
 
@@ -312,41 +313,61 @@ fn own_mount(host: &Host, extent: &Extent) -> Option<PathBuf> {
         .filter(|one| same_device(&one.path, &extent.path) && one.offset == extent.offset)
         .collect();
     let lines = mount::mounted(host).ok()?;
+    let number = device_number(&extent.path).filter(|_| extent.offset == 0);
     let here = |line: &&MountLine| {
-        line.point.starts_with(&own)
-            && line.root == Path::new("/")
-            && backing.iter().any(|one| line.device == one.number || line.source == Path::new("/dev").join(&one.name))
+        let direct = number.is_some_and(|number| line.device == number || device_number(&line.source) == Some(number));
+        line.point.starts_with(&own) && (direct || backing.iter().any(|one| line.is_of(one)))
     };
+    // The first one is the volume's own view, before any subvolume that an fstab adds.
     lines.iter().find(here).map(|line| line.point.clone())
 }
+
+const DETACH_TRIES: u32 = 40;
+const DETACH_PAUSE: Duration = Duration::from_millis(25);
 
 fn refuse_in_use(host: &Host, shown: &str, disks: &[Disk], chosen: &[&Volume]) -> Result<(), TargetError> {
     let in_use = |by: String| TargetError::InUse { target: shown.to_owned(), by };
     if let Some(point) = chosen.iter().find_map(|volume| volume.mounted_at.first()) {
         return Err(in_use(bytes::path::shown(point)));
     }
-    let lines = mount::mounted(host)?;
-    let own = host.mount_points();
     let whole: Vec<&Disk> =
         disks.iter().filter(|disk| disk.volumes.iter().any(|volume| chosen.contains(&volume))).collect();
-    for backing in block::loops(host) {
-        let over = chosen.iter().any(|volume| same_device(&volume.path, &backing.path))
-            || whole.iter().any(|disk| same_device(&disk.path, &backing.path));
-        let node = Path::new("/dev").join(&backing.name);
-        let mut users = lines.iter().filter(|line| line.device == backing.number || line.source == node).peekable();
-        let ours = users.peek().is_some() && users.all(|line| line.point.starts_with(&own));
-        if over && !ours {
-            return Err(in_use(bytes::path::shown(&node)));
+    let over = |backing: &Backing| {
+        chosen.iter().any(|volume| same_device(&volume.path, &backing.path))
+            || whole.iter().any(|disk| same_device(&disk.path, &backing.path))
+    };
+    let own = host.mount_points();
+    for last in (0..DETACH_TRIES).rev() {
+        let lines = mount::mounted(host)?;
+        let mut going = false;
+        for backing in block::loops(host).into_iter().filter(over) {
+            let node = Path::new("/dev").join(&backing.name);
+            let mut users = lines.iter().filter(|line| line.is_of(&backing)).peekable();
+            if users.peek().is_some() && users.all(|line| line.point.starts_with(&own)) {
+                continue;
+            }
+            // Without a mount and marked to go: the kernel is still taking down an earlier mount. One that cannot
+            // write does no harm when it stays for longer.
+            let leaving = backing.autoclear && !lines.iter().any(|line| line.is_of(&backing));
+            if !leaving || (last == 0 && !backing.read_only) {
+                return Err(in_use(bytes::path::shown(&node)));
+            }
+            going = true;
         }
+        if !going {
+            break;
+        }
+        std::thread::sleep(DETACH_PAUSE);
     }
     Ok(())
 }
 
-fn refuse_write_protected(shown: &str, spec: &TargetSpec, disks: &[Disk], volume: &Volume) -> Result<(), TargetError> {
+fn refuse_write_protected(host: &Host, shown: &str, disks: &[Disk], volume: &Volume) -> Result<(), TargetError> {
     let disk_protected = disks.iter().any(|disk| disk.read_only && disk.volumes.contains(volume));
-    let open = OpenOptions::new().read(true).write(true).open(&volume.path);
-    let file_protected = matches!(spec, TargetSpec::Image(_) | TargetSpec::Device(_)) && open.is_err();
-    if disk_protected || file_protected {
+    let device_protected = device_number(&volume.path).is_some_and(|number| block::is_read_only(host, number));
+    // A file can be protected by its filesystem; asking for its mode alone would not tell.
+    let file_protected = OpenOptions::new().read(true).write(true).open(&volume.path).is_err();
+    if disk_protected || device_protected || file_protected {
         return Err(TargetError::WriteProtected(shown.to_owned()));
     }
     Ok(())
@@ -410,7 +431,8 @@ impl Target {
         let extent = disks::extent(volume);
         let subvolume = entry.option("subvol");
         let mounted = match access {
-            Access::Read => mount::read_only_with(host, &extent, signature.kind, subvolume, Point::At(&place)),
+            Access::Read => open_for_reading(host, volume, subvolume, Point::At(&place)),
+
             Access::Write => mount::writable_with(host, &extent, signature.kind, subvolume, Point::At(&place)),
         };
         match mounted {
@@ -528,38 +550,4 @@ fn plain_directory(root: &Path, point: &RelPath) -> Option<PathBuf> {
     ways.push(point.clone());
     let plain = |way: &RelPath| root.join(way.as_path()).symlink_metadata().is_ok_and(|meta| meta.is_dir());
     ways.iter().all(plain).then(|| root.join(point.as_path()))
-}
-
-/// The mount that a path lies in: the one with the longest mount point, the latest of several on the same one.
-fn mount_of<'a>(lines: &'a [MountLine], path: &Path) -> Option<&'a MountLine> {
-    lines.iter().filter(|line| path.starts_with(&line.point)).max_by_key(|line| line.point.components().count())
-}
-
-/// Everything that a path lies on, down to the disk.
-fn holders_of_path(host: &Host, lines: &[MountLine], path: &Path) -> BTreeSet<Holder> {
-    let mut all = BTreeSet::new();
-    let Some(line) = mount_of(lines, path) else { return all };
-    let number = if line.device.0 != 0 { Some(line.device) } else { device_number(&line.source) };
-    if let Some((major, minor)) = number {
-        all.insert(Holder::Device(major, minor));
-        if let Some(backing) = block::loops(host).into_iter().find(|one| one.number == (major, minor)) {
-            all.extend(holders_of_extent(host, &backing.path, backing.offset));
-        }
-    }
-    all
-}
-
-/// What an extent is, in the terms in which a path's holders are told.
-fn holders_of_extent(host: &Host, path: &Path, offset: u64) -> BTreeSet<Holder> {
-    let mut all = BTreeSet::new();
-    match device_number(path) {
-        Some((major, minor)) => {
-            all.insert(Holder::Device(major, minor));
-            if let Some(backing) = block::loops(host).into_iter().find(|one| one.number == (major, minor)) {
-                all.insert(Holder::File(backing.path, backing.offset));
-            }
-        }
-        None => drop(all.insert(Holder::File(path.to_path_buf(), offset))),
-    }
-    all
 }

@@ -136,6 +136,10 @@ pub struct Backing {
     pub path: PathBuf,
     /// Offset of its first byte there.
     pub offset: u64,
+    /// Whether it goes with its last user.
+    pub autoclear: bool,
+    /// Whether it is write-protected.
+    pub read_only: bool,
 }
 
 /// All loop devices in use.
@@ -152,10 +156,17 @@ pub fn loops(host: &Host) -> Vec<Backing> {
                 number: device_number(&folder)?,
                 path: PathBuf::from(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(path)),
                 offset: text(&folder.join("loop/offset"))?.parse().ok()?,
+                autoclear: text(&folder.join("loop/autoclear")).as_deref() == Some("1"),
+                read_only: text(&folder.join("ro")).as_deref() == Some("1"),
                 name,
             })
         })
         .collect()
+}
+
+/// Whether a block device is write-protected.
+pub fn is_read_only(host: &Host, (major, minor): (u32, u32)) -> bool {
+    text(&host.sys(format!("dev/block/{major}:{minor}/ro"))).as_deref() == Some("1")
 }
 
 fn is_numbered(name: &str, prefix: &str) -> bool {

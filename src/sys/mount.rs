@@ -5,6 +5,7 @@
 //! loop device that is itself read-only, and with the option that skips recovery (without it the mount would fail).
 
 use super::SysError;
+use super::block::{self, Backing};
 use super::command::succeed;
 use super::host::Host;
 use crate::model::disk::FilesystemKind;
@@ -14,6 +15,7 @@ use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Calls mount(2) and umount2(2).
 pub trait Mounter: Send + Sync {
@@ -59,6 +61,9 @@ impl Mounter for KernelMounter {
     }
 }
 
+const BUSY_TRIES: u32 = 40;
+const BUSY_PAUSE: Duration = Duration::from_millis(25);
+
 /// Something mounted on a private mount point; unmounted when dropped.
 pub struct Mounted {
     point: PathBuf,
@@ -89,11 +94,23 @@ impl Mounted {
         if !std::mem::replace(&mut self.open, false) {
             return Ok(());
         }
-        self.mounter.unmount(&self.point)?;
+        self.unmount()?;
         if self.own_point {
             std::fs::remove_dir(&self.point)?;
         }
         Ok(())
+    }
+
+    /// A program that is just being started by another thread holds copies of our open files until it runs, so a
+    /// filesystem can be busy for a moment without anybody using it.
+    fn unmount(&self) -> io::Result<()> {
+        for _ in 0..BUSY_TRIES {
+            match self.mounter.unmount(&self.point) {
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => std::thread::sleep(BUSY_PAUSE),
+                other => return other,
+            }
+        }
+        self.mounter.unmount(&self.point)
     }
 }
 
@@ -131,6 +148,16 @@ pub enum Point<'a> {
     New,
     /// An existing directory.
     At(&'a Path),
+}
+
+impl Point<'_> {
+    /// The directory, and whether it was made for this mount.
+    fn directory(self, host: &Host) -> Result<(PathBuf, bool), SysError> {
+        match self {
+            Point::New => Ok((host.private_directory("mounts")?, true)),
+            Point::At(path) => Ok((path.to_path_buf(), false)),
+        }
+    }
 }
 
 /// As [`read_only`], with a btrfs subvolume and a mount point.
@@ -188,14 +215,16 @@ fn plain_variants(kind: FilesystemKind) -> &'static [(&'static str, &'static str
     }
 }
 
-/// Shows a directory that is mounted already on a private mount point, read-only.
-pub fn shown_read_only(host: &Host, directory: &Path) -> Result<Mounted, SysError> {
-    let point = host.private_directory("mounts")?;
+/// Shows a directory that is mounted already at another place, read-only.
+pub fn shown_read_only(host: &Host, directory: &Path, point: Point<'_>) -> Result<Mounted, SysError> {
+    let (point, own_point) = point.directory(host)?;
     if let Err(error) = host.mounter().bind_read_only(directory, &point) {
-        let _ = std::fs::remove_dir(&point);
+        if own_point {
+            let _ = std::fs::remove_dir(&point);
+        }
         return Err(SysError::new("mounting", directory, error));
     }
-    Ok(Mounted { point, mounter: host.mounter().clone(), own_point: true, open: true })
+    Ok(Mounted { point, mounter: host.mounter().clone(), own_point, open: true })
 }
 
 /// The device that an extent is mounted from: its own node, or a loop device that is detached when the last user goes.
@@ -212,6 +241,10 @@ impl<'a> Attached<'a> {
         if meta.file_type().is_block_device() && extent.offset == 0 && !read_only {
             return Ok(Self { host, node: extent.path.clone(), is_loop: false });
         }
+        // btrfs refuses to show one filesystem from two devices: a loop device of our own is used again.
+        if let Some(node) = Self::own_loop(host, extent, read_only) {
+            return Ok(Self { host, node, is_loop: false });
+        }
         let (offset, length) = (extent.offset.to_string(), extent.length.to_string());
         let mut args: Vec<&OsStr> =
             ["--find", "--show", "--offset", &offset, "--sizelimit", &length].map(OsStr::new).to_vec();
@@ -225,6 +258,18 @@ impl<'a> Attached<'a> {
         Ok(Self { host, node, is_loop: true })
     }
 
+    /// The loop device from which Lifeboat has this extent mounted.
+    fn own_loop(host: &Host, extent: &Extent, read_only: bool) -> Option<PathBuf> {
+        let (own, lines) = (host.mount_points(), mounted(host).ok()?);
+        let path = std::fs::canonicalize(&extent.path).ok()?;
+        let ours = |one: &Backing| lines.iter().any(|line| line.point.starts_with(&own) && line.is_of(one));
+        block::loops(host)
+            .into_iter()
+            .filter(|one| one.path == path && one.offset == extent.offset && one.read_only == read_only)
+            .find(ours)
+            .map(|one| Path::new("/dev").join(one.name))
+    }
+
     fn mount(
         self,
         host: &Host,
@@ -234,10 +279,7 @@ impl<'a> Attached<'a> {
         point: Point<'_>,
         read_only: bool,
     ) -> Result<Mounted, SysError> {
-        let (point, own_point) = match point {
-            Point::New => (host.private_directory("mounts")?, true),
-            Point::At(path) => (path.to_path_buf(), false),
-        };
+        let (point, own_point) = point.directory(host)?;
         let mut refusal = io::Error::other(format!("{} holds no files", kind.name()));
         for (name, option) in variants {
             let subvolume = subvolume.map(|name| format!("subvol={name}")).unwrap_or_default();
@@ -290,6 +332,13 @@ pub struct MountLine {
     pub kind: String,
     /// What was mounted, as the filesystem names it.
     pub source: PathBuf,
+}
+
+impl MountLine {
+    /// Whether it shows what is on this loop device; btrfs has device numbers of its own, so its source has to do.
+    pub fn is_of(&self, backing: &Backing) -> bool {
+        self.device == backing.number || (self.device.0 == 0 && self.source == Path::new("/dev").join(&backing.name))
+    }
 }
 
 /// Everything that is mounted, in the kernel's order.
