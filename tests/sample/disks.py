@@ -10,6 +10,8 @@ MIB = 1024 * 1024
 SECTOR = 512
 FIRST = 4 * MIB
 ESP_SIZE = 64 * MIB
+# Where write_box puts the root file system, in bytes.
+ROOT_OFFSET = FIRST + ESP_SIZE
 
 DISK_UUID = "5b1e7a60-0000-4000-8000-000000000001"
 ESP_PART_UUID = "5b1e7a60-0000-4000-8000-000000000002"
@@ -23,7 +25,7 @@ LINUX_ROOT_AMD64_TYPE = "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709"
 os.environ["PATH"] += ":/usr/sbin:/sbin"
 
 
-def write_box(image, root, filesystem, extra):
+def write_box(image, root, filesystem, uuid, extra):
     """The box's disk as FreedomBox's own images have it: GPT, an EFI partition at 4 MiB, the root behind it.
 
     `extra` MiB of room are added to the usual 768.
@@ -36,26 +38,21 @@ def write_box(image, root, filesystem, extra):
         # The restore holds old and new data at once.
         _sparse(part, (768 + 3 * extra) * MIB)
         if filesystem == "btrfs":
-            _run("mkfs.btrfs", "--quiet", "--label", "root", "--uuid", ROOT_UUID, "--rootdir", root, part)
+            _run("mkfs.btrfs", "--quiet", "--label", "root", "--uuid", uuid, "--rootdir", root, part)
         else:
-            _run("mke2fs", "-q", "-t", "ext4", "-L", "root", "-U", ROOT_UUID, "-d", root, part)
+            _run("mke2fs", "-q", "-t", "ext4", "-L", "root", "-U", uuid, "-d", root, part)
         # mkfs.btrfs --rootdir may have made the file bigger.
         size = -(-part.stat().st_size // MIB) * MIB
-        _sparse(image, FIRST + ESP_SIZE + size + MIB)
+        _sparse(image, ROOT_OFFSET + size + MIB)
         table = (
             f"label: gpt\nlabel-id: {DISK_UUID}\nfirst-lba: 2048\n"
             f"start={FIRST // SECTOR},size={ESP_SIZE // SECTOR},type={ESP_TYPE},uuid={ESP_PART_UUID}\n"
-            f"start={(FIRST + ESP_SIZE) // SECTOR},size={size // SECTOR},type={LINUX_ROOT_AMD64_TYPE},"
+            f"start={ROOT_OFFSET // SECTOR},size={size // SECTOR},type={LINUX_ROOT_AMD64_TYPE},"
             f"uuid={ROOT_PART_UUID}\n"
         )
         _run("sfdisk", "--quiet", image, input=table.encode())
         _insert(image, esp, FIRST)
-        _insert(image, part, FIRST + ESP_SIZE)
-
-
-def root_offset():
-    """Where write_box puts the root file system, in bytes."""
-    return FIRST + ESP_SIZE
+        _insert(image, part, ROOT_OFFSET)
 
 
 def write_backup(image, backup, filesystem):

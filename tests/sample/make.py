@@ -112,6 +112,7 @@ def parse_arguments():
     parser.add_argument("--never-booted", action="store_true", help="a freshly written box, without a database")
     parser.add_argument("--disks", action="store_true", help="also make disk images")
     parser.add_argument("--filesystem", choices=("btrfs", "ext4"), default="btrfs", help="of the box's root")
+    parser.add_argument("--uuid", default=disks.ROOT_UUID, help="of the box's root; the kernel mounts no two alike")
     parser.add_argument("--backup-filesystem", choices=("fat32", "ext4"), default="fat32", help="of the backup's drive")
     return parser.parse_args()
 
@@ -129,7 +130,7 @@ def main():
         apps = [app for app in apps if app.name in wanted]
 
     present = [app for app in apps if app.versions[options.box] is not None]
-    system = box.system(options.box, apps, options.filesystem, disks.ROOT_UUID, options.never_booted)
+    system = box.system(options.box, apps, options.filesystem, options.uuid, options.never_booted)
     box_entries = system.entries + [entry for app in present for entry in app.box.entries]
     box_entries = tree.with_parents(box_entries, sample.NEW_BOX_TIME)
 
@@ -142,7 +143,7 @@ def main():
     expected = expectation(apps, box_entries, options)
     (out / "expected.json").write_text(json.dumps(expected, indent=1) + "\n")
     if options.disks:
-        disks.write_box(out / "box.img", out / "box", options.filesystem, options.size)
+        disks.write_box(out / "box.img", out / "box", options.filesystem, options.uuid, options.size)
         disks.write_backup(out / "backup.img", out / "backup.tar.gz", options.backup_filesystem)
 
 
