@@ -691,6 +691,38 @@ fn the_disks_of_a_machine_are_listed_from_sysfs() {
 }
 
 #[test]
+fn a_volume_that_is_mounted_already_is_looked_at_where_it_is_and_is_no_target() {
+    needs!(disks::cannot_mount(&["sfdisk", "mke2fs", "mkfs.vfat", "losetup"]));
+    let (folder, runtime) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let image = gpt_box(folder.path(), "asleep", 512, "");
+    let live = folder.path().join("live root");
+    disks::system(&live, &System { hostname: "awake", fstab: "", tables: "plinth" });
+    let point = live.to_str().unwrap().replace(' ', "\\040");
+    let root = machine(folder.path(), &image, &format!("30 1 8:402 / {point} rw - ext4 /dev/sdz2 rw\n"));
+    let host = on(&root, &runtime);
+    let found = look(&host, &[Place::Machine]);
+    let [system] = found.survey.installations.as_slice() else { panic!("{:?}", found.survey) };
+    assert_eq!(system.hostname, "awake");
+    assert_eq!(found.survey.disks[0].volumes[1].mounted_at, std::slice::from_ref(&live));
+    assert!(fs::write(system.root.join("new"), "x").is_err(), "the view is read-only");
+    for node in ["sdz", "sdz2"] {
+        let error = target::open(&host, &TargetSpec::Device(root.join("dev").join(node)), Access::Write).unwrap_err();
+        assert!(matches!(&error, TargetError::InUse { by, .. } if by.contains("live root")), "{error:?}");
+    }
+}
+
+#[test]
+fn the_disk_that_lifeboat_was_started_from_is_no_target() {
+    needs!(disks::cannot_mount(&["sfdisk", "mke2fs", "mkfs.vfat", "losetup"]));
+    let (folder, runtime) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let image = gpt_box(folder.path(), "stick", 512, "");
+    let root = machine(folder.path(), &image, "30 1 8:402 / /run/lifeboat/medium ro - ext4 /dev/sdz2 ro\n");
+    let error =
+        target::open(&on(&root, &runtime), &TargetSpec::Device(root.join("dev/sdz2")), Access::Write).unwrap_err();
+    assert!(matches!(error, TargetError::BootMedium(_)), "{error:?}");
+}
+
+#[test]
 fn a_target_below_an_fstab_has_its_other_filesystems_mounted() {
     needs!(disks::cannot_mount(&["sfdisk", "mke2fs", "losetup"]));
     let (folder, runtime) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

@@ -10,6 +10,7 @@ use crate::sys::block::{self, BlockDevice, Partition};
 use crate::sys::file::Source;
 use crate::sys::host::Host;
 use crate::sys::mount::{self, Extent, MountLine};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 /// Label of the filesystem that Lifeboat's own medium carries.
@@ -170,7 +171,7 @@ fn volumes(
     name: &str,
     sector_size: Option<u32>,
     findings: &mut Vec<Finding>,
-) -> std::io::Result<Layout> {
+) -> io::Result<Layout> {
     let whole = signature::read(source)?;
     let table = table::read(source, sector_size, name)?;
     // A filesystem on the whole disk can have a boot sector that looks like an MBR; an MBR cannot look like a filesystem.
@@ -210,10 +211,9 @@ fn bare(name: &str, path: &Path, size: u64) -> Volume {
 }
 
 fn failing(name: &str, error: &SysError) -> Finding {
-    Finding::new(
-        Severity::Damage,
-        name,
-        error.to_string(),
-        "the disk may be failing: save what is on it before anything else",
-    )
+    let (severity, advice) = match error.source.kind() {
+        ErrorKind::PermissionDenied => (Severity::Warning, "run Lifeboat as root"),
+        _ => (Severity::Damage, "the disk may be failing: save what is on it before anything else"),
+    };
+    Finding::new(severity, name, error.to_string(), advice)
 }

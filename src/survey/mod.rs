@@ -17,7 +17,7 @@ use crate::model::finding::{Finding, Severity};
 use crate::model::survey::Survey;
 use crate::sys::SysError;
 use crate::sys::host::Host;
-use crate::sys::mount::{self, Extent, Mounted, Point};
+use crate::sys::mount::{self, Mounted, Point};
 use installation::Identified;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -243,9 +243,4 @@ fn unreadable(name: &str, error: &io::Error) -> Finding {
         format!("reading the installed system's files: {error}"),
         "the disk may be failing: save what is on it before anything else",
     )
-}
-
-/// The extent of a volume, for those who mount it.
-pub fn extent_of(volume: &Volume) -> Extent {
-    disks::extent(volume)
 }

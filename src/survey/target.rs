@@ -158,6 +158,7 @@ pub fn open(host: &Host, spec: &TargetSpec, access: Access) -> Result<Target, Ta
             open_disks(host, spec, &[disk], |_| true, access, findings)
         }
         TargetSpec::Device(path) => {
+            let path = &std::fs::canonicalize(path).map_err(|error| SysError::new("opening", path, error))?;
             let mut findings = Vec::new();
             let disks = disks::machine(host, &mut findings)?;
             let named = |volume: &Volume| same_device(&volume.path, path);
