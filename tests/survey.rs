@@ -1,5 +1,5 @@
 //! Surveys and targets on disks made by the real tools, mounted by the kernel.
-#![allow(missing_docs, reason = "names of tests are sentences")]
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test panics when it fails, and its name is a sentence")]
 
 #[path = "common/disks.rs"]
 mod disks;
@@ -691,6 +691,38 @@ fn the_disks_of_a_machine_are_listed_from_sysfs() {
 }
 
 #[test]
+fn a_volume_that_is_mounted_already_is_looked_at_where_it_is_and_is_no_target() {
+    needs!(disks::cannot_mount(&["sfdisk", "mke2fs", "mkfs.vfat", "losetup"]));
+    let (folder, runtime) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let image = gpt_box(folder.path(), "asleep", 512, "");
+    let live = folder.path().join("live root");
+    disks::system(&live, &System { hostname: "awake", fstab: "", tables: "plinth" });
+    let point = live.to_str().unwrap().replace(' ', "\\040");
+    let root = machine(folder.path(), &image, &format!("30 1 8:402 / {point} rw - ext4 /dev/sdz2 rw\n"));
+    let host = on(&root, &runtime);
+    let found = look(&host, &[Place::Machine]);
+    let [system] = found.survey.installations.as_slice() else { panic!("{:?}", found.survey) };
+    assert_eq!(system.hostname, "awake");
+    assert_eq!(found.survey.disks[0].volumes[1].mounted_at, std::slice::from_ref(&live));
+    assert!(fs::write(system.root.join("new"), "x").is_err(), "the view is read-only");
+    for node in ["sdz", "sdz2"] {
+        let error = target::open(&host, &TargetSpec::Device(root.join("dev").join(node)), Access::Write).unwrap_err();
+        assert!(matches!(&error, TargetError::InUse { by, .. } if by.contains("live root")), "{error:?}");
+    }
+}
+
+#[test]
+fn the_disk_that_lifeboat_was_started_from_is_no_target() {
+    needs!(disks::cannot_mount(&["sfdisk", "mke2fs", "mkfs.vfat", "losetup"]));
+    let (folder, runtime) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let image = gpt_box(folder.path(), "stick", 512, "");
+    let root = machine(folder.path(), &image, "30 1 8:402 / /run/lifeboat/medium ro - ext4 /dev/sdz2 ro\n");
+    let error =
+        target::open(&on(&root, &runtime), &TargetSpec::Device(root.join("dev/sdz2")), Access::Write).unwrap_err();
+    assert!(matches!(error, TargetError::BootMedium(_)), "{error:?}");
+}
+
+#[test]
 fn a_target_below_an_fstab_has_its_other_filesystems_mounted() {
     needs!(disks::cannot_mount(&["sfdisk", "mke2fs", "losetup"]));
     let (folder, runtime) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -737,6 +769,46 @@ fn a_target_below_an_fstab_has_its_other_filesystems_mounted() {
     target.release().unwrap();
     assert_eq!(left_over(runtime.path()), "");
     assert_eq!(left_over(&path), "");
+}
+
+#[test]
+fn a_system_with_its_var_on_another_partition_is_one_system() {
+    needs!(disks::cannot_mount(&["sfdisk", "mke2fs", "losetup"]));
+    let (folder, runtime) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let fstab = "LABEL=rootfs / ext4 defaults 0 1\nPARTUUID=0x-none /home ext4 defaults 0 2\nLABEL=var /var ext4 defaults 0 2\n";
+    let tree = folder.path().join("tree");
+    disks::system(&tree, &System { hostname: "split", fstab, tables: "plinth" });
+    disks::repository(&tree.join("var/lib/freedombox/borgbackup"), ID);
+    fs::rename(tree.join("var"), folder.path().join("var")).unwrap();
+    fs::create_dir(tree.join("var")).unwrap();
+    let path = disks::blank(&folder.path().join("disk.img"), 40);
+    disks::sfdisk(&path, 512, "label: dos\nstart=2048, size=32768\nstart=34816, size=32768\n");
+    for (label, source, offset) in [("rootfs", tree, 2048), ("var", folder.path().join("var"), 34816)] {
+        let part = disks::blank(&folder.path().join(format!("{label}.ext4")), 16);
+        disks::sh(&format!("mke2fs -q -t ext4 -L {label} -d {} {}", source.display(), part.display()));
+        disks::place(&path, offset * 512, &part);
+    }
+    let before = disks::digest(&path);
+    let host = host(&runtime);
+    let spec = TargetSpec::of(&path).unwrap();
+    let found = look(&host, &image(&path));
+    let [system] = found.survey.installations.as_slice() else { panic!("{:?}", found.survey) };
+    assert_eq!((system.hostname.as_str(), system.apps.len()), ("split", 2));
+    let target = target::open(&host, &spec, Access::Read).unwrap();
+    assert_eq!(target.installation.hostname, "split");
+    for location in &found.survey.locations {
+        let seen = target.rebased(&host, location.path()).unwrap();
+        assert_eq!(seen, target.root.join("var/lib/freedombox/borgbackup"));
+        target.refuse_if_holds(&host, &seen).unwrap();
+    }
+    assert!(!found.survey.locations.is_empty());
+    drop(target);
+    drop(found);
+    assert_eq!(disks::digest(&path), before);
+    assert_eq!(left_over(runtime.path()), "");
+    let target = target::open(&host, &spec, Access::Write).unwrap();
+    fs::write(target.root.join("var/lib/new"), "x").unwrap();
+    target.release().unwrap();
 }
 
 #[test]

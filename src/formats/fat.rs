@@ -12,7 +12,6 @@ const ATTRIBUTE_LONG_NAME: u8 = 0x0f;
 const MOST_CLUSTERS: usize = 64;
 
 struct Layout {
-    sector: u64,
     cluster: u64,
     fat: u64,
     root: Root,
@@ -67,7 +66,6 @@ fn layout(boot: &Block) -> Option<Layout> {
     let root_start = (reserved + fats * fat_sectors) * sector;
     let root_length = (root_entries * 32).next_multiple_of(sector);
     Some(Layout {
-        sector,
         cluster: per_cluster * sector,
         fat: reserved * sector,
         root: if is_fat32 { Root::Cluster(boot.le32(44)?) } else { Root::At(root_start, root_length) },
@@ -94,7 +92,6 @@ fn root_label(volume: &dyn ReadAt, layout: &Layout) -> io::Result<Option<String>
         let Some(link) = Block::read(volume, layout.fat + u64::from(cluster) * 4, 4)? else { break };
         cluster = link.le32(0).unwrap_or(0) & 0x0fff_ffff;
     }
-    debug_assert!(layout.sector >= 512);
     Ok(None)
 }
 

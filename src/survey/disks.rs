@@ -10,6 +10,7 @@ use crate::sys::block::{self, BlockDevice, Partition};
 use crate::sys::file::Source;
 use crate::sys::host::Host;
 use crate::sys::mount::{self, Extent, MountLine};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 /// Label of the filesystem that Lifeboat's own medium carries.
@@ -59,7 +60,7 @@ fn disk_of(
         volumes(&source, &device.node, &disk.name, Some(device.sector_size), findings)
             .map_err(|error| SysError::new("reading", &device.node, error))
     }) {
-        Ok((table, volumes)) => (disk.table, disk.volumes) = (table.map(|(kind, _)| kind), volumes),
+        Ok(layout) => (disk.table, disk.volumes) = (layout.table, layout.volumes),
         Err(error) => findings.push(failing(&disk.name, &error)),
     }
     adopt(&mut disk, device, findings);
@@ -134,9 +135,10 @@ pub fn image(path: &Path, findings: &mut Vec<Finding>) -> Result<Disk, SysError>
     let path = std::fs::canonicalize(path).map_err(|error| SysError::new("opening", path, error))?;
     let source = Source::open(&path)?;
     let name = bytes::path::shown(&path);
-    let (table, volumes) =
+    let layout =
         volumes(&source, &path, &name, None, findings).map_err(|error| SysError::new("reading", &path, error))?;
-    let boot_medium = volumes
+    let boot_medium = layout
+        .volumes
         .iter()
         .flat_map(|volume| &volume.signatures)
         .any(|signature| signature.label.as_deref() == Some(MEDIUM_LABEL));
@@ -145,15 +147,21 @@ pub fn image(path: &Path, findings: &mut Vec<Finding>) -> Result<Disk, SysError>
         name,
         size: ByteSize(source.length()),
         path,
-        sector_size: table.as_ref().map_or(512, |(_, size)| *size),
+        sector_size: layout.sector_size.unwrap_or(512),
         model: None,
         serial: None,
         removable: false,
         read_only,
         boot_medium,
-        table: table.map(|(kind, _)| kind),
-        volumes,
+        table: layout.table,
+        volumes: layout.volumes,
     })
+}
+
+struct Layout {
+    table: Option<String>,
+    sector_size: Option<u32>,
+    volumes: Vec<Volume>,
 }
 
 /// The table of a disk and its volumes, each with its signatures.
@@ -163,7 +171,7 @@ fn volumes(
     name: &str,
     sector_size: Option<u32>,
     findings: &mut Vec<Finding>,
-) -> std::io::Result<(Option<(String, u32)>, Vec<Volume>)> {
+) -> io::Result<Layout> {
     let whole = signature::read(source)?;
     let table = table::read(source, sector_size, name)?;
     // A filesystem on the whole disk can have a boot sector that looks like an MBR; an MBR cannot look like a filesystem.
@@ -171,7 +179,7 @@ fn volumes(
     let Some(table) = table else {
         let mut volume = bare(name, path, source.length());
         volume.signatures = whole;
-        return Ok((None, vec![volume]));
+        return Ok(Layout { table: None, sector_size: None, volumes: vec![volume] });
     };
     findings.extend(table.findings);
     let mut volumes = Vec::with_capacity(table.entries.len());
@@ -186,7 +194,7 @@ fn volumes(
         }
         volumes.push(volume);
     }
-    Ok((Some((table.kind.to_owned(), table.sector_size)), volumes))
+    Ok(Layout { table: Some(table.kind.to_owned()), sector_size: Some(table.sector_size), volumes })
 }
 
 fn bare(name: &str, path: &Path, size: u64) -> Volume {
@@ -203,10 +211,9 @@ fn bare(name: &str, path: &Path, size: u64) -> Volume {
 }
 
 fn failing(name: &str, error: &SysError) -> Finding {
-    Finding::new(
-        Severity::Damage,
-        name,
-        error.to_string(),
-        "the disk may be failing: save what is on it before anything else",
-    )
+    let (severity, advice) = match error.source.kind() {
+        ErrorKind::PermissionDenied => (Severity::Warning, "run Lifeboat as root"),
+        _ => (Severity::Damage, "the disk may be failing: save what is on it before anything else"),
+    };
+    Finding::new(severity, name, error.to_string(), advice)
 }

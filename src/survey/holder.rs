@@ -47,3 +47,8 @@ pub(super) fn holders_of_extent(host: &Host, path: &Path, offset: u64) -> BTreeS
     }
     all
 }
+
+/// Whether two names mean the same file or device; the second one is free of links.
+pub(super) fn same_device(one: &Path, other: &Path) -> bool {
+    one == other || std::fs::canonicalize(one).is_ok_and(|path| path == other)
+}

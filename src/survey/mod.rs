@@ -4,6 +4,7 @@
 //! filesystems that are mounted already are looked at through a read-only bind mount, and databases are copied before
 //! they are opened. What cannot be looked at becomes a finding; an error means that nothing could be looked at.
 
+mod assemble;
 pub mod disks;
 mod holder;
 pub mod installation;
@@ -17,10 +18,11 @@ use crate::model::finding::{Finding, Severity};
 use crate::model::survey::Survey;
 use crate::sys::SysError;
 use crate::sys::host::Host;
-use crate::sys::mount::{self, Extent, Mounted, Point};
+use crate::sys::mount::{self, Mounted, Point};
 use installation::Identified;
 use std::io;
 use std::path::{Path, PathBuf};
+use target::Access;
 
 /// Where to look.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,9 +100,26 @@ pub fn survey(host: &Host, places: &[Place], confirm: &dyn Fn(&Path) -> bool) ->
 }
 
 fn look_at_disk(host: &Host, disk: Disk, found: &mut Surveyed, confirm: &dyn Fn(&Path) -> bool) {
-    for volume in disk.volumes.iter().filter(|_| !disk.boot_medium) {
+    let volumes: Vec<&Volume> = disk.volumes.iter().collect();
+    for volume in &disk.volumes {
         match open_volume(host, volume, &mut found.survey.findings) {
             Some(mounted) => {
+                // Mounts of the rest hide nothing: they are made only where the root has no packages of its own.
+                for root in
+                    installation::candidates(mounted.path()).iter().filter(|root| assemble::is_part_of_a_system(root))
+                {
+                    match assemble::mount_below(host, root, &volumes, volume, Access::Read) {
+                        Ok(below) => found.mounts.extend(
+                            below.mounts.into_iter().map(|mounted| Held { volume: volume.name.clone(), mounted }),
+                        ),
+                        Err(error) => found.survey.findings.push(Finding::new(
+                            Severity::Warning,
+                            &volume.name,
+                            error.to_string(),
+                            error.advice(),
+                        )),
+                    }
+                }
                 look_at_root(host, mounted.path(), &volume.name, Some(volume), &mut found.survey, confirm);
                 found.mounts.push(Held { volume: volume.name.clone(), mounted });
             }
@@ -225,9 +244,4 @@ fn unreadable(name: &str, error: &io::Error) -> Finding {
         format!("reading the installed system's files: {error}"),
         "the disk may be failing: save what is on it before anything else",
     )
-}
-
-/// The extent of a volume, for those who mount it.
-pub fn extent_of(volume: &Volume) -> Extent {
-    disks::extent(volume)
 }

@@ -7,24 +7,22 @@
 //! where FreedomBox keeps its own repository and uploads and where a restore replaces nothing. Anywhere else on them
 //! it is refused, because a restore could replace or fill what it reads from.
 
+use super::assemble::{self, open_for_reading};
 use super::disks::{self, MEDIUM_LABEL};
-use super::holder::{Holder, holders_of_extent, holders_of_path, mount_of};
+use super::holder::{Holder, holders_of_extent, holders_of_path, mount_of, same_device};
 use super::installation;
-use crate::formats::fstab::{self, DeviceName, FstabEntry};
 use crate::model::bytes;
 use crate::model::disk::{Disk, FilesystemState, Volume};
 use crate::model::finding::{Finding, Severity};
 use crate::model::installation::Installation;
-use crate::model::path::RelPath;
 use crate::sys::SysError;
 use crate::sys::block::{self, Backing};
-use crate::sys::file::{self, ForeignRoot, device_number};
+use crate::sys::file::{self, device_number};
 use crate::sys::host::Host;
-use crate::sys::mount::{self, Extent, MountLine, Mounted, Point};
+use crate::sys::mount::{self, Mounted, Point};
 use std::collections::BTreeSet;
 use std::fs::OpenOptions;
-use std::io;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -160,6 +158,7 @@ pub fn open(host: &Host, spec: &TargetSpec, access: Access) -> Result<Target, Ta
             open_disks(host, spec, &[disk], |_| true, access, findings)
         }
         TargetSpec::Device(path) => {
+            let path = &std::fs::canonicalize(path).map_err(|error| SysError::new("opening", path, error))?;
             let mut findings = Vec::new();
             let disks = disks::machine(host, &mut findings)?;
             let named = |volume: &Volume| same_device(&volume.path, path);
@@ -177,10 +176,6 @@ pub fn open(host: &Host, spec: &TargetSpec, access: Access) -> Result<Target, Ta
             open_disks(host, spec, &disks, inside, access, findings)
         }
     }
-}
-
-fn same_device(one: &Path, other: &Path) -> bool {
-    one == other || std::fs::canonicalize(one).is_ok_and(|path| path == other)
 }
 
 fn open_directory(host: &Host, path: &Path, access: Access) -> Result<Target, TargetError> {
@@ -239,6 +234,9 @@ fn open_disks(
             }
         };
         for root in installation::candidates(mounted.path()) {
+            let part = assemble::is_part_of_a_system(&root);
+            let _rest =
+                if part { Some(assemble::mount_below(host, &root, &volumes, volume, Access::Read)?) } else { None };
             let identified = installation::identify(host, &root, &volume.name, Some(volume))
                 .map_err(|error| SysError::new("reading", &volume.path, error))?;
             if let (Some(identified), Ok(below)) = (identified, root.strip_prefix(mounted.path())) {
@@ -279,47 +277,17 @@ fn open_disks(
     target.root = mounted.path().join(below);
     target.installation.root.clone_from(&target.root);
     target.mounts.push(mounted);
-    target.mount_the_rest(host, &volumes, volume, access)?;
+    let below = assemble::mount_below(host, &target.root, &volumes, volume, access)?;
+    target.findings.extend(below.findings);
+    for volume in below.volumes {
+        target.add_volume(host, volume);
+    }
+    target.mounts.splice(0..0, below.mounts);
     Ok(target)
 }
 
 fn is_medium(volume: &Volume) -> bool {
     volume.signatures.iter().any(|signature| signature.label.as_deref() == Some(MEDIUM_LABEL))
-}
-
-/// Mounts a volume for reading. btrfs cannot be mounted twice from two devices, so a mount of our own is shown again.
-fn open_for_reading(
-    host: &Host,
-    volume: &Volume,
-    subvolume: Option<&str>,
-    point: Point<'_>,
-) -> Result<Mounted, SysError> {
-    let Some(signature) = volume.filesystem() else {
-        return Err(SysError::new("mounting", &volume.path, io::Error::other("it holds no single filesystem")));
-    };
-    let extent = disks::extent(volume);
-    // A subvolume is another view: it is mounted by itself, from the same device.
-    match own_mount(host, &extent).filter(|_| subvolume.is_none()) {
-        Some(shown) => mount::shown_read_only(host, &shown, point),
-        None => mount::read_only_with(host, &extent, signature.kind, subvolume, point),
-    }
-}
-
-/// Where Lifeboat itself has this extent mounted.
-fn own_mount(host: &Host, extent: &Extent) -> Option<PathBuf> {
-    let own = host.mount_points();
-    let backing: Vec<_> = block::loops(host)
-        .into_iter()
-        .filter(|one| same_device(&one.path, &extent.path) && one.offset == extent.offset)
-        .collect();
-    let lines = mount::mounted(host).ok()?;
-    let number = device_number(&extent.path).filter(|_| extent.offset == 0);
-    let here = |line: &&MountLine| {
-        let direct = number.is_some_and(|number| line.device == number || device_number(&line.source) == Some(number));
-        line.point.starts_with(&own) && (direct || backing.iter().any(|one| line.is_of(one)))
-    };
-    // The first one is the volume's own view, before any subvolume that an fstab adds.
-    lines.iter().find(here).map(|line| line.point.clone())
 }
 
 const DETACH_TRIES: u32 = 40;
@@ -379,90 +347,6 @@ impl Target {
         self.volumes.extend(holders_of_extent(host, &extent.path, extent.offset));
     }
 
-    /// Mounts what the target's fstab lists below its root.
-    fn mount_the_rest(
-        &mut self,
-        host: &Host,
-        volumes: &[&Volume],
-        root: &Volume,
-        access: Access,
-    ) -> Result<(), TargetError> {
-        let files = ForeignRoot::open(&self.root)?;
-        let text = files
-            .read("etc/fstab", 1 << 20)
-            .map_err(|error| SysError::new("reading", &self.root.join("etc/fstab"), error))?
-            .unwrap_or_default();
-        let mut entries = fstab::parse(&text);
-        entries.retain(|entry| entry.point.is_some() && !entry.has("noauto") && !entry.has("bind"));
-        entries.sort_by_key(|entry| entry.point.as_ref().map(|point| point.components().count()));
-        for entry in entries {
-            let Some(point) = entry.point.clone() else { continue };
-            if matches!(entry.device, DeviceName::Other(_)) {
-                continue;
-            }
-            match volumes.iter().find(|volume| is_named(volume, &entry.device, root)) {
-                Some(volume) => self.mount_one(host, volume, &entry, &point, access)?,
-                None => self.missing(&entry, &point)?,
-            }
-        }
-        Ok(())
-    }
-
-    fn mount_one(
-        &mut self,
-        host: &Host,
-        volume: &Volume,
-        entry: &FstabEntry,
-        point: &RelPath,
-        access: Access,
-    ) -> Result<(), TargetError> {
-        let Some(signature) = volume.filesystem() else { return self.missing(entry, point) };
-        // The way to a mount point is never followed through links of the target.
-        let place = plain_directory(&self.root, point);
-        let Some(place) = place else {
-            self.findings.push(Finding::new(
-                Severity::Warning,
-                &volume.name,
-                format!("its mount point '/{point}' is missing on the target, it was not mounted"),
-                "",
-            ));
-            return Ok(());
-        };
-        let extent = disks::extent(volume);
-        let subvolume = entry.option("subvol");
-        let mounted = match access {
-            Access::Read => open_for_reading(host, volume, subvolume, Point::At(&place)),
-
-            Access::Write => mount::writable_with(host, &extent, signature.kind, subvolume, Point::At(&place)),
-        };
-        match mounted {
-            Ok(mounted) => {
-                self.add_volume(host, volume);
-                self.mounts.insert(0, mounted);
-                Ok(())
-            }
-            Err(error) if needed(entry, point) => Err(error.into()),
-            Err(error) => {
-                self.findings.push(Finding::new(Severity::Warning, &volume.name, error.to_string(), ""));
-                Ok(())
-            }
-        }
-    }
-
-    fn missing(&mut self, entry: &FstabEntry, point: &RelPath) -> Result<(), TargetError> {
-        let device = shown_device(&entry.device);
-        if needed(entry, point) {
-            return Err(TargetError::MissingFilesystem { device, point: point.to_string() });
-        }
-        self.findings.push(Finding::new(
-            Severity::Warning,
-            format!("/{point}"),
-            format!("the system mounts {device} there, and that filesystem was not found"),
-            "apps with data there cannot be restored without it",
-        ));
-        Ok(())
-    }
-
     /// Refuses a backup that lies where the restore writes; see the rule at the top.
     pub fn refuse_if_holds(&self, host: &Host, backup: &Path) -> Result<(), TargetError> {
         let real = std::fs::canonicalize(backup).map_err(|error| SysError::new("opening", backup, error))?;
@@ -474,80 +358,30 @@ impl Target {
             let elsewhere = self.volumes.is_empty() && mount_of(&lines, &real) != mount_of(&lines, &root);
             return if safe || elsewhere { Ok(()) } else { Err(refused()) };
         }
-        let on_target = holders_of_path(host, &lines, &real).iter().any(|holder| self.volumes.contains(holder));
-        if on_target { Err(refused()) } else { Ok(()) }
+        let elsewhere = holders_of_path(host, &lines, &real).is_disjoint(&self.volumes);
+        if elsewhere { Ok(()) } else { Err(refused()) }
     }
 
     /// The same file as seen through this target, for a backup that a survey found on the target's own root volume
-    /// below `var/lib/freedombox`. `None` when the backup lies elsewhere, so that its path stays valid.
+    /// below `var/lib/freedombox`; `None` when it lies elsewhere. Asked before [`Target::refuse_if_holds`], which
+    /// refuses the survey's own path to it.
     pub fn rebased(&self, host: &Host, backup: &Path) -> Option<PathBuf> {
         let lines = mount::mounted(host).ok()?;
         let real = std::fs::canonicalize(backup).ok()?;
-        let line = mount_of(&lines, &real)?;
-        let inside = real.strip_prefix(&line.point).ok()?;
-        let same = holders_of_path(host, &lines, &real).iter().any(|holder| self.volumes.contains(holder));
-        let below = inside.starts_with("var/lib/freedombox")
-            || inside.components().nth(1).is_some_and(|c| c.as_os_str() == "var");
-        let top = self.mounts.last()?.path();
-        let seen = top.join(inside);
-        (same && below && seen.starts_with(self.root.join("var/lib/freedombox")) && seen.exists()).then_some(seen)
+        let inside = real.strip_prefix(&mount_of(&lines, &real)?.point).ok()?;
+        if holders_of_path(host, &lines, &real).is_disjoint(&self.volumes) {
+            return None;
+        }
+        let inode = std::fs::metadata(&real).ok()?.ino();
+        let safe = self.root.join("var/lib/freedombox");
+        let seen = self.mounts.iter().map(|mounted| mounted.path().join(inside));
+        let mut same =
+            seen.filter(|seen| seen.starts_with(&safe) && seen.metadata().is_ok_and(|meta| meta.ino() == inode));
+        same.next()
     }
 
     /// Unmounts everything, and tells when that is not possible.
     pub fn release(self) -> Result<(), SysError> {
         self.mounts.into_iter().try_for_each(Mounted::release)
     }
-}
-
-/// Whether the system cannot do without this filesystem: it holds data that a restore replaces, or programs.
-fn needed(entry: &FstabEntry, point: &RelPath) -> bool {
-    let first = point.components().next().unwrap_or_default();
-    !entry.has("nofail") && [&b"var"[..], b"etc", b"usr"].contains(&first)
-}
-
-fn shown_device(device: &DeviceName) -> String {
-    match device {
-        DeviceName::Uuid(uuid) => format!("UUID={uuid}"),
-        DeviceName::Label(label) => format!("LABEL={label}"),
-        DeviceName::PartUuid(uuid) => format!("PARTUUID={uuid}"),
-        DeviceName::Node(node) => format!("/dev/{node}"),
-        DeviceName::Other(name) => name.clone(),
-    }
-}
-
-/// Whether an fstab means this volume. Kernel names differ from machine to machine: of `/dev/sda3` only the number
-/// counts, on the disk that holds the root.
-fn is_named(volume: &Volume, device: &DeviceName, root: &Volume) -> bool {
-    let any = |test: &dyn Fn(&crate::model::disk::Signature) -> bool| volume.signatures.iter().any(test);
-    match device {
-        DeviceName::Uuid(uuid) => any(&|s| s.uuid.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(uuid))),
-        DeviceName::Label(label) => any(&|s| s.label.as_deref() == Some(label)),
-        DeviceName::PartUuid(uuid) => volume.partuuid.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(uuid)),
-        DeviceName::Node(node) => match node.strip_prefix("mapper/") {
-            Some(name) => volume.name == name,
-            None => volume.number.is_some() && volume.number == trailing_number(node) && same_disk(volume, root),
-        },
-        DeviceName::Other(_) => false,
-    }
-}
-
-fn trailing_number(node: &str) -> Option<u32> {
-    let digits = node.len() - node.trim_end_matches(|c: char| c.is_ascii_digit()).len();
-    node.get(node.len() - digits..)?.parse().ok()
-}
-
-fn same_disk(one: &Volume, other: &Volume) -> bool {
-    let disk = |volume: &Volume| match volume.name.split_once('#') {
-        Some((disk, _)) => disk.to_owned(),
-        None => volume.name.trim_end_matches(|c: char| c.is_ascii_digit()).to_owned(),
-    };
-    disk(one) == disk(other)
-}
-
-/// The directory at `point`, when every step to it is a directory and no link.
-fn plain_directory(root: &Path, point: &RelPath) -> Option<PathBuf> {
-    let mut ways = point.ancestors();
-    ways.push(point.clone());
-    let plain = |way: &RelPath| root.join(way.as_path()).symlink_metadata().is_ok_and(|meta| meta.is_dir());
-    ways.iter().all(plain).then(|| root.join(point.as_path()))
 }

@@ -1,5 +1,5 @@
 //! Disk images made by the real tools.
-#![allow(dead_code, missing_docs, unreachable_pub, reason = "every test file takes what it needs")]
+#![allow(clippy::unwrap_used, dead_code, missing_docs, unreachable_pub, reason = "every test file takes what it needs")]
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
