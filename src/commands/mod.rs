@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::guide;
 use crate::model::ending::Ending;
 use crate::render::{Output, progress, prompt};
-use crate::rescue::Request;
+use crate::rescue::{Backup, Request};
 use crate::sys::host::Host;
 
 /// Runs a command to its end and says how it ended.
@@ -48,7 +48,7 @@ pub fn run(host: &Host, cli: &Cli) -> Ending {
 fn request(args: &PlanArgs) -> Request {
     let PlanArgs { from, archive, onto, apps, accept_damage, program } = args;
     Request {
-        from: from.clone(),
+        from: Backup::At(from.clone()),
         archive: archive.clone(),
         onto: onto.clone(),
         apps: apps.clone(),

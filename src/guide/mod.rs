@@ -14,7 +14,7 @@ use crate::model::state::{DataState, RestoreState};
 use crate::render::{View, text};
 use crate::rescue::carry::{carry_out, resume, undo};
 use crate::rescue::prepare::{is_backup, prepare};
-use crate::rescue::{Done, Request, Status, places};
+use crate::rescue::{Backup, Done, Request, Status, places};
 use crate::restore::{self, Consent};
 use crate::source;
 use crate::survey::target::Access;
@@ -89,14 +89,14 @@ impl Guide<'_> {
         // The box is opened anew, for writing; only what the backup needs stays mounted.
         surveyed.keep_only(location.path());
         let args = Request {
-            from: location.path().to_owned(),
+            from: Backup::At(location.path().to_owned()),
             archive: Some(archive),
             onto,
             apps,
             accept_damage: false,
             program: None,
         };
-        self.restore(&args, &box_)
+        self.restore(args, surveyed, &box_)
     }
 
     fn choose_box(&mut self, boxes: &[Installation]) -> Result<Installation, Halt> {
@@ -182,16 +182,20 @@ impl Guide<'_> {
         }
     }
 
-    fn restore(&mut self, args: &Request, box_: &Installation) -> Result<Ending, Halt> {
+    fn restore(&mut self, mut args: Request, surveyed: Surveyed, box_: &Installation) -> Result<Ending, Halt> {
         self.prompter.show("The backup is read to its end and compared with the box.\n")?;
-        let prepared = prepare(self.host, args, Access::Read, self.progress)?;
+        let prepared = prepare(self.host, &args, Access::Read, self.progress)?;
         self.prompter.show(&prepared.plan.text())?;
         if let Some(blocker) = prepared.plan.blockers.first() {
             return Err(Failure::blocked(blocker).into());
         }
         let id = prepared.plan.id.clone();
-        // Let go of the read-only mount before the box is opened for writing.
+        // Let go of every read-only mount of the box before it is opened for writing.
+        args.from = prepared.backup.clone();
         drop(prepared);
+        if matches!(args.from, Backup::OnBox(_)) {
+            drop(surveyed);
+        }
         let question = format!(
             "This is the only step that changes the box. The old data is kept until you commit. To start, type the \
              name of the box: {}",
@@ -200,7 +204,7 @@ impl Guide<'_> {
         while self.ask("consent", &question)? != box_.hostname {
             self.prompter.show("That is not the name of the box. Nothing has been changed. Type q to stop.\n")?;
         }
-        let prepared = prepare(self.host, args, Access::Write, self.progress)?;
+        let prepared = prepare(self.host, &args, Access::Write, self.progress)?;
         let done = carry_out(self.host, prepared, &Consent::to(id), self.progress)?;
         let ending = self.report(done)?;
         self.prompter.show(

@@ -17,8 +17,8 @@ use std::path::PathBuf;
 /// What to restore where.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// Where the backup is: a file, a repository, a directory to search, a disk or a disk image.
-    pub from: PathBuf,
+    /// Where the backup is.
+    pub from: Backup,
     /// Which backup, where the location holds several.
     pub archive: Option<ArchiveId>,
     /// The box: a mounted root directory, a disk image, or a block device.
@@ -29,6 +29,15 @@ pub struct Request {
     pub accept_damage: bool,
     /// The Lifeboat program for the box, where this one does not fit its architecture.
     pub program: Option<PathBuf>,
+}
+
+/// Where a backup is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Backup {
+    /// A file, a repository, a directory to search, a disk or a disk image.
+    At(PathBuf),
+    /// A path below the root of the box that is being restored.
+    OnBox(PathBuf),
 }
 
 /// How a run that wrote to a box ended.

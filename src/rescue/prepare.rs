@@ -1,6 +1,6 @@
 //! Everything up to the plan: open the backup, open the box, verify, compare, plan. Writes nothing.
 
-use super::Request;
+use super::{Backup, Request};
 use crate::failure::Failure;
 use crate::handoff::program;
 use crate::model::app::AppId;
@@ -77,6 +77,8 @@ pub struct Prepared {
     pub report: Report,
     /// The plan.
     pub plan: RestorePlan,
+    /// Where the backup is, as it can be reached when only the box is open.
+    pub backup: Backup,
     /// The program for the box's next boot.
     pub program: Option<PathBuf>,
     /// Keeps the backup in reach.
@@ -108,10 +110,8 @@ pub fn open_target(host: &Host, onto: &Path, access: Access) -> Result<(Target, 
 
 /// Prepares the restore that was asked for.
 pub fn prepare(host: &Host, request: &Request, access: Access, progress: &dyn Progress) -> Result<Prepared, Failure> {
-    let location = location(host, &request.from)?;
+    let Reached { location, backup, target, root, owners } = reach(host, request, access)?;
     let mut archive = source::open_location(&location.path, request.archive.as_ref())?;
-    let (target, root, owners) = open_target(host, &request.onto, access)?;
-    target.refuse_if_holds(host, &location.path)?;
     let installation = &target.installation;
     let unfinished = restore::standing(&root)
         .map_err(|error| Failure::of_restore(&error, crate::model::state::DataState::Untouched))?;
@@ -136,7 +136,47 @@ pub fn prepare(host: &Host, request: &Request, access: Access, progress: &dyn Pr
         unfinished: unfinished.as_ref().map(|standing| &standing.id),
     });
     let report = verified.report;
-    Ok(Prepared { target, root, owners, archive, report, plan, program, _location: location })
+    Ok(Prepared { target, root, owners, archive, report, plan, program, backup, _location: location })
+}
+
+/// The backup and the box, both open.
+struct Reached {
+    location: Location,
+    backup: Backup,
+    target: Target,
+    root: Dir,
+    owners: Owners,
+}
+
+/// Opens the backup and the box. A backup on the box's own disk is read through the box: mounted a second time, it
+/// would keep the disk from being opened for writing.
+fn reach(host: &Host, request: &Request, access: Access) -> Result<Reached, Failure> {
+    let (mut found, mut on_box) = match &request.from {
+        Backup::At(path) => (Some(location(host, path)?), None),
+        Backup::OnBox(path) => (None, Some(path.clone())),
+    };
+    let (mut target, mut root, mut owners) = open_target(host, &request.onto, Access::Read)?;
+    if let Some(location) = &found
+        && let Some(seen) = target.rebased(host, &location.path)
+        && let Ok(inside) = seen.strip_prefix(&target.root)
+    {
+        on_box = Some(inside.to_owned());
+        found = None;
+    }
+    if access == Access::Write {
+        drop(root);
+        drop(target);
+        (target, root, owners) = open_target(host, &request.onto, Access::Write)?;
+    }
+    let (location, backup) = match (found, on_box) {
+        (Some(location), _) => (location, request.from.clone()),
+        (None, inside) => {
+            let inside = inside.unwrap_or_default();
+            (Location { path: target.root.join(&inside), _mounts: None }, Backup::OnBox(inside))
+        }
+    };
+    target.refuse_if_holds(host, &location.path)?;
+    Ok(Reached { location, backup, target, root, owners })
 }
 
 /// Verifies an archive alone.

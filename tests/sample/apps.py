@@ -217,7 +217,7 @@ def wordpress():
     old.owned("root").file("etc/wordpress/is_public", "")
     dump = "var/lib/plinth/backups-data/wordpress-database.sql"
     rows = "INSERT INTO `wp_posts` VALUES (1,'Ahoi, Zoë');\n"
-    old.file(dump, f"-- dump of the old box\nCREATE DATABASE `wordpress_fbx`;\nUSE `wordpress_fbx`;\n{rows}")
+    old.file(dump, f"-- dump of the old box\nCREATE DATABASE `wordpress_fbx`;\nUSE `wordpress_fbx`;\n{rows}-- Dump completed on 2026-11-23\n")
     manifest = {
         "secrets": {"directories": ["/etc/wordpress/"]},
         "data": {"files": [f"/{dump}", "/etc/wordpress/is_public"], "directories": ["/var/lib/wordpress/"]},
