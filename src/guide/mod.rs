@@ -82,7 +82,7 @@ impl Guide<'_> {
         if let Some(ending) = self.settle_earlier(&mut surveyed, &box_)? {
             return Ok(ending);
         }
-        let location = self.choose_backup(&surveyed.survey.locations)?;
+        let location = self.choose_backup(&surveyed)?;
         let archive = self.choose_archive(location.path())?;
         let apps = self.choose_apps(location.path(), &archive)?;
         let onto = place_of(&surveyed, &box_);
@@ -134,12 +134,13 @@ impl Guide<'_> {
         }
     }
 
-    fn choose_backup(&mut self, locations: &[BackupLocation]) -> Result<BackupLocation, Halt> {
+    fn choose_backup(&mut self, surveyed: &Surveyed) -> Result<BackupLocation, Halt> {
+        let locations = &surveyed.survey.locations;
         if locations.is_empty() {
             let advice = "connect the disk with the backup and start again";
             return Err(Failure::untouched(Ending::NoBackup, "no backup was found", advice).into());
         }
-        let options: Vec<String> = locations.iter().map(text::location).collect();
+        let options: Vec<String> = locations.iter().map(|location| named(surveyed, location)).collect();
         let index = self.choose("choose-backup", "Restore FROM which backup?", &options)?;
         locations.get(index).cloned().ok_or(Halt::Stop)
     }
@@ -207,10 +208,11 @@ impl Guide<'_> {
         let prepared = prepare(self.host, &args, Access::Write, self.progress)?;
         let done = carry_out(self.host, prepared, &Consent::to(id), self.progress)?;
         let ending = self.report(done)?;
-        self.prompter.show(
+        self.prompter.show(&text::wrap(
+            "",
             "[done] Finished. Remove the rescue medium and start the box normally. The old data is still on the box; \
-             'lifeboat undo' brings it back.\n",
-        )?;
+             'lifeboat undo' brings it back.",
+        ))?;
         Ok(ending)
     }
 
@@ -235,6 +237,18 @@ impl Guide<'_> {
             Answer::Stop => Err(Halt::Stop),
         }
     }
+}
+
+/// A backup as people know it: its path on the disk, and the disk's label, instead of where it is mounted now.
+fn named(surveyed: &Surveyed, location: &BackupLocation) -> String {
+    let shown = text::location(location);
+    let Some(held) = surveyed.holder(location.path()) else { return shown };
+    let volumes = surveyed.survey.disks.iter().flat_map(|disk| &disk.volumes);
+    let volume = volumes.into_iter().find(|volume| volume.name == held.volume);
+    let label = volume.and_then(|volume| volume.signatures.iter().find_map(|signature| signature.label.clone()));
+    let mount = format!("{}/", held.mounted.path().display());
+    let on = label.map_or(held.volume.clone(), |label| format!("'{label}' ({})", held.volume));
+    format!("{}, on {on}", shown.replacen(&mount, "", 1))
 }
 
 /// How the chosen box is named to be opened again: its device or image, or the directory that was given.

@@ -63,16 +63,16 @@ pub fn location(host: &Host, path: &Path) -> Result<Location, Failure> {
     Ok(Location { path, _mounts: Some(surveyed) })
 }
 
-/// What was prepared.
+/// What was prepared. The handles come before the mounts they lead into: an open handle would keep one busy.
 pub struct Prepared {
-    /// The box, mounted.
-    pub target: Target,
-    /// Its root.
-    pub root: Dir,
-    /// Its users and groups.
-    pub owners: Owners,
     /// The backup.
     pub archive: Box<dyn Archive>,
+    /// The box's root.
+    pub root: Dir,
+    /// The box, mounted.
+    pub target: Target,
+    /// Its users and groups.
+    pub owners: Owners,
     /// What verification found.
     pub report: Report,
     /// The plan.
@@ -139,12 +139,12 @@ pub fn prepare(host: &Host, request: &Request, access: Access, progress: &dyn Pr
     Ok(Prepared { target, root, owners, archive, report, plan, program, backup, _location: location })
 }
 
-/// The backup and the box, both open.
+/// The backup and the box, both open; the handle before the mount.
 struct Reached {
+    root: Dir,
+    target: Target,
     location: Location,
     backup: Backup,
-    target: Target,
-    root: Dir,
     owners: Owners,
 }
 
