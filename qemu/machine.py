@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import time
 
-# Where Debian and Ubuntu put the firmware: (code, variables), 4 MiB builds first.
+# Where Debian and Ubuntu put the firmware: (code, variables), 4 MiB builds first. "bios" is what QEMU has by itself.
 FIRMWARE_PLACE = pathlib.Path("/usr/share/OVMF")
 FIRMWARE = {
     "uefi": (("OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd"), ("OVMF_CODE.fd", "OVMF_VARS.fd")),
@@ -171,6 +171,8 @@ class Machine:
         return True
 
     def _firmware_options(self):
+        if self.firmware == "bios":
+            return ["-machine", "q35"]
         for code, variables in FIRMWARE[self.firmware]:
             if (FIRMWARE_PLACE / code).exists():
                 own = self.work / "firmware-variables"
