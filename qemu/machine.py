@@ -49,8 +49,7 @@ class Machine:
         self.work.mkdir(parents=True, exist_ok=True)
         self.disks, self.firmware, self.memory, self.cores = disks, firmware, memory, cores
         self.echo = echo
-        self.child = None
-        self.started = None
+        self.child = self.log = self.started = None
         # Everything the console showed, without terminal control; `position` is how much of it was waited for.
         self.console = b""
         self.position = 0
