@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 
+import bios
 import initramfs
 import medium
 import packages
@@ -86,16 +87,23 @@ def main():
     # Notepad on the reader's side knows only this line end.
     files["README.txt"] = files["README.txt"].replace(b"\n", b"\r\n")
 
+    label, loader = image["image"]["label"], (b"", b"")
+    if machine.has_section("bios"):
+        room = medium.LOADER_END - medium.LOADER_START
+        modules_inside = machine["bios"]["modules"].split()
+        loader = bios.boot_code(label, modules_inside, medium.LOADER_START // medium.SECTOR, room)
+
     options.output.mkdir(parents=True, exist_ok=True)
     path = options.output / f"lifeboat-{options.arch}.img"
     medium.write(
         path,
         files,
-        image["image"]["label"],
+        label,
         image["image"]["volume_id"],
         machine["build"]["partition_type"],
         image.getint("image", "epoch"),
         image.getint("image", "spare") * MIB,
+        loader,
     )
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     print(f"{'kernel':10} {len(files[here + '/vmlinuz']) / 1e6:8.1f} MB")

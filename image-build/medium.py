@@ -1,7 +1,7 @@
 """The medium: one MBR partition with one FAT32 file system, the form that UEFI, U-Boot and old BIOSes all read.
 
-MBR and not GPT: a GPT's entries lie where some boards want their boot loader (8 KiB). The partition starts at 4 MiB and
-leaves that room free. The same input always gives the same bytes.
+MBR and not GPT: a GPT's entries lie where some boards want their boot loader (8 KiB). That room stays free; a boot
+loader for BIOSes lies from 1 MiB to 2 MiB; the partition starts at 4 MiB. The same input always gives the same bytes.
 """
 
 import os
@@ -12,11 +12,15 @@ import tempfile
 
 SECTOR = 512
 MIB = 1024 * 1024
+LOADER_START, LOADER_END = 1 * MIB, 2 * MIB
 PARTITION_START = 4 * MIB
 
 
-def write(path, files, label, volume_id, partition_type, epoch, spare):
-    """Writes the image `path` with `files` (medium path → bytes) and `spare` bytes of free space."""
+def write(path, files, label, volume_id, partition_type, epoch, spare, loader=(b"", b"")):
+    """Writes the image `path` with `files` (medium path → bytes) and `spare` bytes of free space.
+
+    `loader` is the boot sector's code and what it loads from LOADER_START, for machines whose firmware reads no files.
+    """
     content = sum(len(data) for data in files.values())
     # FAT32 has at least 65525 clusters; with clusters of one sector that is 32 MiB.
     fat_size = max((content * 102 // 100 + spare + MIB) // MIB * MIB, 40 * MIB)
@@ -44,7 +48,9 @@ def write(path, files, label, volume_id, partition_type, epoch, spare):
             run("mcopy", "-i", str(fat), str(source), f"::/{name}")
         with open(path, "wb") as image:
             image.truncate(PARTITION_START + fat_size)
-            image.write(_boot_record(int(volume_id, 16), int(partition_type, 16), fat_size))
+            image.write(_boot_record(loader[0], int(volume_id, 16), int(partition_type, 16), fat_size))
+            image.seek(LOADER_START)
+            image.write(loader[1])
             with open(fat, "rb") as data:
                 for offset in range(0, fat_size, MIB):
                     block = data.read(MIB)
@@ -53,9 +59,10 @@ def write(path, files, label, volume_id, partition_type, epoch, spare):
                         image.write(block)
 
 
-def _boot_record(disk_id, partition_type, size):
-    """Sector 0: no boot code, one active partition given by its sectors alone (cylinders are of no use here)."""
+def _boot_record(code, disk_id, partition_type, size):
+    """Sector 0: boot code, one active partition given by its sectors alone (cylinders are of no use here)."""
     record = bytearray(SECTOR)
+    record[: len(code)] = code
     struct.pack_into("<I", record, 440, disk_id)
     beyond = b"\xfe\xff\xff"
     entry = (0x80, beyond, partition_type, beyond, PARTITION_START // SECTOR, size // SECTOR)

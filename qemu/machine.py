@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import time
 
-# Where Debian and Ubuntu put the firmware: (code, variables), 4 MiB builds first.
+# Where Debian and Ubuntu put the firmware: (code, variables), 4 MiB builds first. "bios" is what QEMU has by itself.
 FIRMWARE_PLACE = pathlib.Path("/usr/share/OVMF")
 FIRMWARE = {
     "uefi": (("OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd"), ("OVMF_CODE.fd", "OVMF_VARS.fd")),
@@ -49,8 +49,7 @@ class Machine:
         self.work.mkdir(parents=True, exist_ok=True)
         self.disks, self.firmware, self.memory, self.cores = disks, firmware, memory, cores
         self.echo = echo
-        self.child = None
-        self.started = None
+        self.child = self.log = self.started = None
         # Everything the console showed, without terminal control; `position` is how much of it was waited for.
         self.console = b""
         self.position = 0
@@ -171,6 +170,8 @@ class Machine:
         return True
 
     def _firmware_options(self):
+        if self.firmware == "bios":
+            return ["-machine", "q35"]
         for code, variables in FIRMWARE[self.firmware]:
             if (FIRMWARE_PLACE / code).exists():
                 own = self.work / "firmware-variables"

@@ -108,7 +108,7 @@ def main():
     for name in ("stick", "box", "backup", "work"):
         parser.add_argument(name, type=pathlib.Path)
     parser.add_argument("hostname")
-    parser.add_argument("--firmware", choices=("uefi", "secure-boot"), default="uefi")
+    parser.add_argument("--firmware", choices=("uefi", "secure-boot", "bios"), default="uefi")
     parser.add_argument("--interactive", action="store_true", help="put the console on this terminal; answer by hand")
     options = parser.parse_args()
     disks = [
