@@ -13,6 +13,7 @@ import sys
 import time
 
 import bios
+import closure
 import initramfs
 import medium
 import packages
@@ -49,6 +50,11 @@ def make_initramfs(image, machine, tree, binary):
     for path, value in machine["initramfs"].items():
         pattern, mode = value.split()
         cpio.file(path, only_match(tree, pattern).read_bytes(), int(mode, 8))
+    tools = machine["tools"]
+    for path, pattern in tools.items():
+        cpio.file(path, only_match(tree, pattern).read_bytes(), 0o755)
+    for path, library in closure.closure(tree, [only_match(tree, pattern) for pattern in tools.values()]).items():
+        cpio.file(path, library.read_bytes(), 0o755)
     cpio.file("usr/bin/lifeboat", binary.read_bytes(), 0o755)
     patterns = initramfs.module_patterns(DEFINITION / "modules", machine["modules"]["lists"].split())
     count = initramfs.add_modules(cpio, only_match(tree, machine["modules"]["tree"]), patterns)
@@ -76,7 +82,10 @@ def main():
     except packages.FetchError as error:
         sys.exit(f"fetching packages: {error}")
 
-    plain, modules = make_initramfs(image, machine, tree, options.binary)
+    try:
+        plain, modules = make_initramfs(image, machine, tree, options.binary)
+    except closure.MissingLibrary as error:
+        sys.exit(f"collecting tools: {error}")
     packed = compress(plain, image.getint("image", "zstd_level"))
     here = f"lifeboat/{options.arch}"
     files = {path: (DEFINITION / source).read_bytes() for path, source in image["files"].items()}

@@ -89,12 +89,12 @@ def fetch(definition: configparser.ConfigParser, arch, cache: pathlib.Path, refr
     """
     wanted = definition["packages"]
     home = cache / f"{wanted['suite']}-{arch}"
-    request = f"{wanted['kernel']} {wanted['others']}"
+    request = f"{wanted['kernel']} {wanted['others']} {wanted['libraries']}"
     lock, debs, tree = home / "packages.lock", home / "debs", home / "tree"
     if refresh or not _complete(lock, debs, request):
         apt = Apt(home / "apt", wanted["suite"], arch)
         apt.run("apt-get", "update", "--quiet", "--quiet")
-        names = apt.kernel_packages(wanted["kernel"]) + wanted["others"].split()
+        names = apt.kernel_packages(wanted["kernel"]) + f"{wanted['others']} {wanted['libraries']}".split()
         shutil.rmtree(debs, ignore_errors=True)
         debs.mkdir(parents=True)
         apt.run("apt-get", "download", "--quiet", "--quiet", *names, cwd=debs)
