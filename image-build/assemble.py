@@ -75,6 +75,9 @@ def main():
     arguments.add_argument("--refresh", action="store_true", help="fetch the newest packages")
     options = arguments.parse_args()
 
+    # A dynamic program would start neither in the live system nor on the rescued box.
+    if options.binary.read_bytes()[:4] == b"\x7fELF" and not closure.is_static(options.binary):
+        sys.exit(f'"{options.binary}" is not a static program')
     started = time.monotonic()
     image, machine = read_definition("image"), read_definition(options.arch)
     try:
@@ -117,7 +120,7 @@ def main():
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     print(f"{'kernel':10} {len(files[here + '/vmlinuz']) / 1e6:8.1f} MB")
     print(f"{'initramfs':10} {len(packed) / 1e6:8.1f} MB   ({len(plain) / 1e6:.1f} MB unpacked, {modules} modules)")
-    print(f"{'lifeboat':10} {options.binary.stat().st_size / 1e6:8.1f} MB   (inside the initramfs)")
+    print(f"{'lifeboat':10} {options.binary.stat().st_size / 1e6:8.1f} MB   (static, inside the initramfs)")
     print(f"{'content':10} {sum(map(len, files.values())) / 1e6:8.1f} MB   (all files on the medium)")
     print(f"{'image':10} {path.stat().st_size / 1e6:8.1f} MB   {path}")
     print(f"{'sha256':10} {digest}")

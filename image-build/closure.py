@@ -33,6 +33,11 @@ def closure(tree, programs):
     return found
 
 
+def is_static(program):
+    """Whether a program runs without a loader and without libraries."""
+    return _needs(program.read_bytes()) == (None, [])
+
+
 def _take(shelf, name, program):
     if name not in shelf:
         raise MissingLibrary(f'"{name}", which "{program.name}" needs, is in none of the fetched packages')
