@@ -22,7 +22,8 @@ DROPINS = "usr/share/freedombox"
 class App:
     """One app. `manifest` is its part of the backup's manifest; `versions` its version in FreedomBox 23.6.2, 25.9.3
     and 26.15 (None: not in it); `installed` whether the new box has its packages; `kept` are paths inside its
-    directories that a restore leaves as they are on the new box (FreedomBox's drop-ins)."""
+    directories that a restore leaves as they are on the new box (FreedomBox's drop-ins); `moves` says by FreedomBox
+    version where a directory went that became a link there."""
 
     name: str
     versions: dict
@@ -34,6 +35,7 @@ class App:
     installed: bool = True
     imports: bool = False
     kept: tuple = ()
+    moves: dict = dataclasses.field(default_factory=dict)
 
 
 def versions(bookworm, trixie, backports):
@@ -85,7 +87,8 @@ def radicale():
     new.dir(f"{home}/someone", 0o750).file(f"{home}/someone/newer.ics", event("newer", "Only on the new box"), 0o640)
     paths = {"config": {"directories": ["/etc/radicale/"]}, "data": {"directories": ["/var/lib/radicale/"]}}
     packages = ["radicale", "uwsgi", "uwsgi-plugin-python3"]
-    return App("radicale", versions(2, 4, 7), packages, paths | {"services": ["uwsgi"]}, old, new)
+    moves = {"26.15": (b"var/lib/radicale", b"var/lib/private/radicale")}
+    return App("radicale", versions(2, 4, 7), packages, paths | {"services": ["uwsgi"]}, old, new, moves=moves)
 
 
 def tiddlywiki():

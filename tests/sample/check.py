@@ -129,7 +129,10 @@ def app_faults(root, name, app):
 
 def handoff_faults(root, expected):
     faults = []
+    waits = any(app["road"] == "parked" for app in expected["apps"].values())
     for unit, enabled_in in UNITS.items():
+        if not waits and unit.startswith(b"lifeboat-finish"):
+            continue
         path = UNIT_FOLDER + b"/" + unit
         status = root.status(path)
         if status is None or not stat.S_ISREG(status.st_mode) or not status.st_size:

@@ -12,6 +12,7 @@ the disk images have the right owners then.
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import pathlib
@@ -61,6 +62,27 @@ def inside(path, directories):
     return any(path == folder or path.startswith(folder + b"/") for folder in directories)
 
 
+def moved(path, app, release):
+    """Where a path of `app` is in that FreedomBox version."""
+    before, after = app.moves.get(release, (None, None))
+    return after + path[len(before) :] if before and inside(path, [before]) else path
+
+
+def moved_entry(entry, app, release):
+    return dataclasses.replace(
+        entry, path=moved(entry.path, app, release), target=moved(entry.target, app, release)
+    )
+
+
+def entries_on_box(app, release):
+    """What the new box holds for `app`: a directory that moved is a link to its new place."""
+    links = tree.Tree(sample.NEW_BOX_TIME)
+    if release in app.moves:
+        before, after = (path.decode() for path in app.moves[release])
+        links.link(before, os.path.relpath(after, os.path.dirname(before)))
+    return [moved_entry(entry, app, release) for entry in app.box.entries] + links.entries
+
+
 def backup_entries(apps):
     """The backup's members: each app's, in the manifest's order, then the manifest."""
     entries = [entry for app in apps for entry in app.backup.entries]
@@ -75,8 +97,10 @@ def expectation(apps, box_entries, options):
     for app in apps:
         way, why = road(app, options.box, options.never_booted)
         directories, files = claimed(app)
+        directories = [moved(path, app, options.box) for path in directories]
         dropins = set(stripped(app.kept))
-        entries = [tree.describe(entry) for entry in app.backup.entries if entry.path not in dropins]
+        restored = [moved_entry(entry, app, options.box) for entry in app.backup.entries if entry.path not in dropins]
+        entries = [tree.describe(entry) for entry in restored]
         if way == "in-place":
             replaced_directories += directories
             replaced_files += files
@@ -131,7 +155,7 @@ def main():
 
     present = [app for app in apps if app.versions[options.box] is not None]
     system = box.system(options.box, apps, options.filesystem, options.uuid, options.never_booted)
-    box_entries = system.entries + [entry for app in present for entry in app.box.entries]
+    box_entries = system.entries + [entry for app in present for entry in entries_on_box(app, options.box)]
     box_entries = tree.with_parents(box_entries, sample.NEW_BOX_TIME)
 
     out = options.outdir
