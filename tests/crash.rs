@@ -62,7 +62,11 @@ impl Ends {
     fn is_new(&self, onto: &Path) -> Result<(), String> {
         let (tree, kept) = (snapshot(onto), handed_over(onto));
         if tree != self.new || kept != self.new_kept {
-            return Err(format!("not the new data:{}{}", difference(&self.new, &tree), difference(&self.new_kept, &kept)));
+            return Err(format!(
+                "not the new data:{}{}",
+                difference(&self.new, &tree),
+                difference(&self.new_kept, &kept)
+            ));
         }
         if onto.join("var/lib/lifeboat/interrupted").exists() {
             return Err("still marked as interrupted".into());

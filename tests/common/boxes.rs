@@ -16,7 +16,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const PASSWD: &str = "root:x:0:0::/root:/bin/sh\nwww-data:x:33:33::/:/bin/false\nradicale:x:121:127::/:/bin/false\n";
 const GROUP: &str = "root:x:0:\nwww-data:x:33:\nradicale:x:127:\n";
 const PACKAGES: [&str; 9] = [
-    "radicale", "certbot", "openssl", "roundcube", "roundcube-core", "roundcube-sqlite3", "sqlite3", "shaarli",
+    "radicale",
+    "certbot",
+    "openssl",
+    "roundcube",
+    "roundcube-core",
+    "roundcube-sqlite3",
+    "sqlite3",
+    "shaarli",
     "highlight",
 ];
 const SET_UP: [(&str, i64); 4] = [("radicale", 4), ("letsencrypt", 4), ("roundcube", 4), ("shaarli", 1)];
@@ -83,10 +90,13 @@ fn keeps_attributes(dir: &Path) -> bool {
 
 fn rustix_set(file: &fs::File) -> bool {
     use lifeboat::model::entry::Mtime;
-    lifeboat::sys::dir::set_metadata(file, (0, 0), 0o600, &[(b"user.probe".to_vec(), b"1".to_vec())], Mtime {
-        secs: 1,
-        nanos: 0,
-    })
+    lifeboat::sys::dir::set_metadata(
+        file,
+        (0, 0),
+        0o600,
+        &[(b"user.probe".to_vec(), b"1".to_vec())],
+        Mtime { secs: 1, nanos: 0 },
+    )
     .is_ok()
 }
 
@@ -105,7 +115,8 @@ pub fn put(root: &Path, path: impl AsRef<Path>, content: impl AsRef<[u8]>) {
 
 /// Writes the files by which a FreedomBox is told.
 pub fn system(root: &Path) {
-    for folder in ["etc/systemd/system/timers.target.wants", "var/lib/plinth", "var/lib/dpkg", "usr/lib", "home", "srv"] {
+    for folder in ["etc/systemd/system/timers.target.wants", "var/lib/plinth", "var/lib/dpkg", "usr/lib", "home", "srv"]
+    {
         fs::create_dir_all(root.join(folder)).unwrap();
     }
     put(root, "etc/passwd", PASSWD);
@@ -407,9 +418,11 @@ pub fn take(root: &Path, wanted: &dyn Fn(&Path) -> bool) -> Snapshot {
             true => lifeboat::sys::dir::xattrs(fs::File::open(entry.path()).unwrap()).unwrap(),
             false => Vec::new(),
         };
-        let inside = LIVE.iter().any(|place| path.starts_with(place)) || path.starts_with("var/lib/lifeboat/parked");
+        let inside = LIVE.iter().any(|place| path.starts_with(place))
+            || path.starts_with("var/lib/lifeboat/parked/gitweb/var/lib/git");
         let time = if kind.is_dir() && !inside || path.starts_with("etc/systemd") { 0 } else { meta.mtime() };
-        let time = if path.starts_with("var/lib/lifeboat") && !path.starts_with("var/lib/lifeboat/parked") { 0 } else { time };
+        let written = path.starts_with("var/lib/lifeboat/bin") || path.ends_with("handoff.json");
+        let time = if written { 0 } else { time };
         let first = inodes.entry((meta.dev(), meta.ino())).or_insert_with(|| name.clone());
         let linked = if kind.is_file() { String::from_utf8_lossy(first).into_owned() } else { String::new() };
         let digest = lifeboat::model::digest::Sha256Digest::of(&content);
