@@ -60,6 +60,10 @@ impl Failure {
             RestoreError::Unfinished(_) => {
                 (Ending::Busy, "run 'lifeboat status', then 'lifeboat resume', 'lifeboat undo' or 'lifeboat commit'")
             }
+            RestoreError::Committing(_) => (Ending::Usage, "run 'lifeboat commit' again to finish it"),
+            RestoreError::Committed(_) | RestoreError::Undone(_) => {
+                (Ending::Usage, "there is nothing left to do; 'lifeboat plan' begins another restore")
+            }
             RestoreError::Nothing => (Ending::Usage, "run 'lifeboat plan' and 'lifeboat restore' first"),
             RestoreError::Source(ReadError::NotABackup(_)) => (Ending::NoBackup, "name another backup"),
             RestoreError::Source(_) | RestoreError::SourceChanged { .. } => (

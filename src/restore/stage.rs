@@ -112,6 +112,8 @@ fn record(relative: &[u8], kind: Kind, of: &Metadata, content: Option<Sha256Dige
 /// Stages every entry that belongs to one of its steps.
 pub(super) struct Stager<'a> {
     pub(super) steps: Vec<Staging<'a>>,
+    /// Steps that an earlier run staged; a hard link may name a file of theirs.
+    pub(super) kept: Vec<Staging<'a>>,
     pub(super) owners: &'a Owners,
     pub(super) skips: &'a dyn Fn(&Entry) -> bool,
     pub(super) progress: &'a dyn Progress,
@@ -236,7 +238,10 @@ impl Stager<'_> {
 
     /// The staged file that a hard link names: in the same step, or in another one on the same filesystem.
     fn link_master(&self, staging: &Staging, to: &RelPath) -> Result<(Dir, Vec<u8>), Trouble> {
-        let holder = std::iter::once(staging).chain(self.steps.iter()).find(|other| to.is_within(&other.step.source));
+        let holder = std::iter::once(staging)
+            .chain(&self.steps)
+            .chain(&self.kept)
+            .find(|other| to.is_within(&other.step.source));
         let Some(holder) = holder else {
             return Err(Trouble::Refused(format!("it is a hard link to \"{to}\", which is not being restored")));
         };
@@ -257,6 +262,7 @@ impl Stager<'_> {
         let owner = self.owners.map(&entry.owner, &destination);
         if !self.owners.knows(&entry.owner) {
             let line = unknown_owner(staging.step, entry, &destination).map_err(io::Error::from)?;
+            fault::point("write.data")?;
             self.unknown_owners.write_all(&line)?;
         }
         let mut xattrs: Vec<Xattr> = Vec::new();

@@ -9,7 +9,7 @@ use crate::model::entry::{Entry, EntryKind};
 use crate::model::manifest;
 use crate::model::path::RelPath;
 use crate::model::plan::Changes;
-use crate::model::site::{AREA, Free, Ground, LiveKind, OTHER_AREA, Site};
+use crate::model::site::{AREA, Free, Ground, LiveKind, OTHER_AREA, SIDECARS, Site};
 use crate::model::size::ByteSize;
 use crate::model::version::Version;
 use crate::survey::owners::Owners;
@@ -17,9 +17,6 @@ use crate::sys::dir::{Dir, Kind, Stat};
 use crate::sys::tree;
 use std::collections::BTreeMap;
 use std::io;
-
-/// Suffixes of the files that SQLite keeps beside a database.
-const SIDECARS: [&[u8]; 3] = [b"-wal", b"-shm", b"-journal"];
 
 /// Compares entries with the target as they are read.
 pub struct Comparison<'a> {
