@@ -238,7 +238,8 @@ fn another_run_on_the_same_box_is_waited_for_by_the_user() {
     let file = put(box_.folder.path(), "backup.tar.gz", &good_backup());
     Rescue::new(&file, &box_.root).carry_out().1.ends(0);
     let lock = box_.root.join("var/lib/lifeboat/lock");
-    let line = format!("exec 9>>{}; flock 9; {LIFEBOAT} undo --onto {} || echo $?", lock.display(), box_.root.display());
+    let line =
+        format!("exec 9>>{}; flock 9; {LIFEBOAT} undo --onto {} || echo $?", lock.display(), box_.root.display());
     assert_eq!(disks::sh(&line).trim(), "11");
     assert!(box_.root.join("var/lib/tiddlywiki/new.html").exists());
     lifeboat(&["undo".as_ref(), "--onto".as_ref(), box_.root.as_os_str()]).ends(0);
