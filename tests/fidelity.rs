@@ -462,3 +462,23 @@ fn attributes_lists_capabilities_holes_and_links_are_as_gnu_tar_extracts_them() 
         assert!(!shown(&box_.root, line).is_empty(), "{line}");
     }
 }
+
+#[test]
+#[ignore = "FAULT: carry_out in src/rescue lets go of the backup's mount before the archive on it is closed"]
+fn a_restore_from_a_disk_image_leaves_nothing_mounted() {
+    if let Some(why) = disks::cannot_mount(&["mke2fs", "mkfs.vfat", "sfdisk", "losetup", "python3"]) {
+        eprintln!("SKIPPED: {why}");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let uuid = "5b1e7a60-0000-4000-8000-00000000f003";
+    let args = ["--disks", "--filesystem", "ext4", "--uuid", uuid, "--backup-filesystem", "ext4"];
+    let Some(sample) = sample(folder.path(), &args) else { return };
+    let drive = folder.path().join("backup.img");
+    Rescue::new(&drive, &sample.root()).carry_out().1.ends(0);
+    let left = format!(
+        "for try in $(seq 30); do losetup --noheadings -j {0} | grep -q . || exit 0; sleep 0.1; done; losetup -j {0}",
+        drive.display()
+    );
+    assert_eq!(disks::sh(&left), "");
+}

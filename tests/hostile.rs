@@ -182,7 +182,7 @@ fn no_traversal_case_below_a_chosen_app_leaves_its_place() {
             }
         }
     }
-    assert_eq!((refused, exact), (24, 14));
+    assert_eq!((refused, exact), (26, 12));
 }
 
 #[test]
@@ -420,7 +420,7 @@ fn links_on_the_box_on_the_way_to_a_place_are_not_followed_out() {
 }
 
 #[test]
-fn a_file_of_a_tebibyte_of_holes_is_refused_for_space_before_the_first_write() {
+fn a_file_of_holes_far_beyond_the_disk_is_refused_for_space_before_the_first_write() {
     if let Some(why) = disks::cannot_mount(&["mkfs.ext4", "mount"]) {
         eprintln!("SKIPPED: {why}");
         return;
@@ -433,7 +433,7 @@ fn a_file_of_a_tebibyte_of_holes_is_refused_for_space_before_the_first_write() {
     fs::create_dir(&root).unwrap();
     SmallBox::fill(&root);
     let before = tree(&root);
-    // 256 GiB: more than most machines have, and a size that a tree of holes has in one header.
+    // 8 GiB on 128 MiB. Every zero of it is hashed, so a size of many TiB would only make the test longer.
     let records: [(&str, &[u8]); 3] =
         [("GNU.sparse.size", b"8589934592"), ("GNU.sparse.numblocks", b"1"), ("GNU.sparse.map", b"0,3")];
     let tar =

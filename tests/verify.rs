@@ -466,3 +466,17 @@ fn an_export_that_borg_made_of_overlapping_paths_is_the_same_as_one_without() {
     assert_eq!(verdicts(&overlapping), [("one", Verdict::Intact)]);
     assert_eq!(plain.contents, overlapping.contents);
 }
+
+#[test]
+fn what_lies_below_a_link_or_a_file_damages_its_app() {
+    let start = || RawTar::new().dir("var/lib/one").file("etc/two.conf", b"2").dir("var/lib/two");
+    for tar in [
+        start().symlink("var/lib/one/d", "/tmp").file("var/lib/one/d/x", b"x"),
+        start().file("var/lib/one/d", b"d").dir("var/lib/one/d/e").file("var/lib/one/d/e/x", b"x"),
+        start().symlink("var/lib/one/a", ".").symlink("var/lib/one/b", "a/..").file("var/lib/one/b/x", b"x"),
+    ] {
+        let verified = check_bytes(&gzip(&tar.manifest(MANIFEST).end())).unwrap();
+        assert_eq!(verdicts(&verified), [("one", Verdict::Damaged), ("two", Verdict::Intact)]);
+        assert!(has(&verified, Severity::Damage, "which is not a directory in the archive"));
+    }
+}

@@ -122,6 +122,9 @@ impl TargetError {
             Self::InUse { .. } => "unmount it first, or name the directory where it is mounted",
             Self::WriteProtected(_) => "remove the write protection, or name another disk",
             Self::MissingFilesystem { .. } => "connect the disk that holds it, or unlock it when it is encrypted",
+            Self::Sys(error) if error.source.kind() == std::io::ErrorKind::NotFound => {
+                "check the name; 'lifeboat survey' shows the boxes in reach"
+            }
             Self::Sys(_) => "if this happens again, the disk may be failing: save what is on it first",
         }
     }

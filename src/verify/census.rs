@@ -47,6 +47,8 @@ pub(super) struct Census<'a> {
     hasher: RandomState,
     /// Every path with a short form of its record, both hashed.
     remembered: HashMap<u64, u64>,
+    /// The directory of the entry before, which was looked at.
+    last_parent: Option<RelPath>,
     is_forgetful: bool,
 }
 
@@ -67,6 +69,7 @@ impl<'a> Census<'a> {
             findings: Vec::new(),
             hasher: RandomState::new(),
             remembered: HashMap::new(),
+            last_parent: None,
             is_forgetful: false,
         }
     }
@@ -114,6 +117,23 @@ impl<'a> Census<'a> {
             }
         }
         false
+    }
+
+    /// Nothing can lie below a link or a file: an archive that says so would be followed out of its place.
+    fn check_parents(&mut self, entry: &Entry) {
+        let parent = entry.path.parent();
+        if parent == self.last_parent {
+            return;
+        }
+        for above in entry.path.ancestors() {
+            let Some(known) = self.remembered.get(&self.hasher.hash_one(above.as_bytes())) else { continue };
+            let directory = content_record(&above, b"", &EntryKind::Directory, None);
+            if *known != self.hasher.hash_one(directory.as_bytes()) {
+                self.contradict(entry, &format!("lies below '{above}', which is not a directory in the archive"));
+                return;
+            }
+        }
+        self.last_parent = parent;
     }
 
     fn check_hard_link(&mut self, entry: &Entry, to: &RelPath, roots: &[usize]) {
@@ -166,6 +186,7 @@ impl Visitor for Census<'_> {
         if let EntryKind::HardLink { to } = &entry.kind {
             self.check_hard_link(entry, to, &roots);
         }
+        self.check_parents(entry);
         if !self.is_repeat(entry, digest) {
             for at in roots {
                 let Some(root) = self.roots.get_mut(at) else { continue };

@@ -104,11 +104,12 @@ impl<R: Read> Tarball<R> {
                 Err(bad) => Err(self.corrupt(format!("a hard link to '{}': {bad}", bytes::escape(&link)))),
             },
             EntryType::Fifo => Ok(EntryKind::Fifo),
-            EntryType::Char => Err(self.unsupported("a character device")),
-            EntryType::Block => Err(self.unsupported("a block device")),
-            other => {
-                Err(self.unsupported(format!("an entry of the unknown type '{}'", bytes::escape(&[other.as_byte()]))))
-            }
+            EntryType::Char => Err(self.unsupported("a character device, which is not restored")),
+            EntryType::Block => Err(self.unsupported("a block device, which is not restored")),
+            other => Err(self.unsupported(format!(
+                "an entry of the unknown type '{}', which is not restored",
+                bytes::escape(&[other.as_byte()])
+            ))),
         }
     }
 
