@@ -118,6 +118,10 @@ pub enum JournalError {
 pub struct Journal {
     file: File,
     records: Vec<Record>,
+    /// Length of the file up to its last whole record.
+    whole: u64,
+    /// Whether a write failed, so that a part of a line may lie behind that.
+    torn: bool,
 }
 
 fn failed(doing: &'static str) -> impl FnOnce(io::Error) -> JournalError {
@@ -128,7 +132,7 @@ impl Journal {
     /// Starts a journal in `dir` with the plan as its first record.
     pub fn start(dir: &Dir, plan: RestorePlan) -> Result<Journal, JournalError> {
         let file = dir.create_file(b"journal").map_err(failed("creating"))?;
-        let mut journal = Journal { file, records: Vec::new() };
+        let mut journal = Journal { file, records: Vec::new(), whole: 0, torn: false };
         journal.write(Record::Plan { plan: Box::new(plan) })?;
         dir.sync().map_err(failed("creating"))?;
         Ok(journal)
@@ -136,15 +140,14 @@ impl Journal {
 
     /// Opens the journal in `dir`; drops a last line that a power cut left incomplete.
     pub fn open(dir: &Dir) -> Result<Journal, JournalError> {
-        let mut file = dir.append_file(b"journal").map_err(failed("opening"))?;
+        let file = dir.append_file(b"journal").map_err(failed("opening"))?;
         let mut text = Vec::new();
         (&file).take(LARGEST).read_to_end(&mut text).map_err(failed("reading"))?;
         let (records, whole) = parse(&text)?;
         if whole < text.len() {
             file.set_len(whole as u64).and_then(|()| file.sync_all()).map_err(failed("repairing"))?;
         }
-        file.flush().map_err(failed("opening"))?;
-        Ok(Journal { file, records })
+        Ok(Journal { file, records, whole: whole as u64, torn: false })
     }
 
     /// Reads a journal without writing to it, even where its last line is incomplete.
@@ -159,7 +162,14 @@ impl Journal {
     pub fn write(&mut self, record: Record) -> Result<(), JournalError> {
         fault::point("journal.before").map_err(failed("writing"))?;
         let line = line(&record).map_err(failed("writing"))?;
+        if self.torn {
+            // A line that follows half of another one would damage the journal for good.
+            self.file.set_len(self.whole).map_err(failed("repairing"))?;
+        }
+        self.torn = true;
         self.file.write_all(&line).and_then(|()| self.file.sync_data()).map_err(failed("writing"))?;
+        self.torn = false;
+        self.whole = self.whole.saturating_add(line.len() as u64);
         self.records.push(record);
         fault::point("journal.after").map_err(failed("writing"))
     }
