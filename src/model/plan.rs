@@ -1,7 +1,7 @@
 //! The restore plan: everything that a restore will do, with nothing left to decide.
 //!
-//! A plan is immutable. Its [`PlanId`] is the SHA-256 of its canonical JSON without the free space of the moment, so
-//! the same archive, target and choices always give the same id, and any difference gives another one.
+//! A plan is immutable. Its [`PlanId`] is the SHA-256 of its canonical JSON without what holds for the moment only
+//! (free space, an earlier restore that is not finished), so the same archive, target and choices always give the same id, and any difference gives another one.
 
 use super::app::AppId;
 use super::archive::ArchiveId;

@@ -55,14 +55,6 @@ pub const NOT_INCLUDED: [&str; 9] = [
 /// Makes the plan.
 pub fn plan(input: &Input) -> RestorePlan {
     let mut draft = Draft::default();
-    if let Some(id) = input.unfinished {
-        draft.block(
-            BlockerKind::Unfinished,
-            None,
-            format!("an earlier restore ({id}) is not finished"),
-            "run 'lifeboat status', then 'resume', 'undo' or 'commit'",
-        );
-    }
     for name in input.chosen.unwrap_or_default() {
         if !input.summary.apps.iter().any(|app| app.name == *name) {
             let what = format!("the backup does not hold the app '{name}'");
@@ -99,13 +91,33 @@ pub fn plan(input: &Input) -> RestorePlan {
         space,
     };
     plan.id = id_of(&plan);
+    if let Some(id) = input.unfinished {
+        judge_unfinished(&mut plan, id);
+    }
     plan
 }
 
-/// The id of a plan: the digest of its JSON without the id and without the free space of the moment.
+/// The same plan that was interrupted is taken up again; the room that it needs is partly taken by what it staged.
+/// Any other has to wait until that one is finished.
+fn judge_unfinished(plan: &mut RestorePlan, id: &PlanId) {
+    if plan.id == *id {
+        return plan.blockers.retain(|blocker| blocker.kind != BlockerKind::Space);
+    }
+    let blocker = Blocker {
+        kind: BlockerKind::Unfinished,
+        app: None,
+        what: format!("an earlier restore ({id}) is not finished"),
+        advice: "run 'lifeboat status', then 'resume', 'undo' or 'commit'".to_owned(),
+    };
+    plan.blockers.insert(0, blocker);
+}
+
+/// The id of a plan: the digest of its JSON without the id and without what holds for the moment only: the free space
+/// and whether it is enough, and an earlier restore that is not finished.
 pub fn id_of(plan: &RestorePlan) -> PlanId {
     let mut canonical = plan.clone();
     canonical.id = PlanId::of(Sha256Digest::of(b""));
+    canonical.blockers.retain(|blocker| !matches!(blocker.kind, BlockerKind::Space | BlockerKind::Unfinished));
     for need in &mut canonical.space {
         need.free = Default::default();
         need.free_inodes = None;
