@@ -200,6 +200,7 @@ impl Dir {
 
     /// Opens a file to append to, creating it where it is missing.
     pub fn append_file(&self, name: &[u8]) -> io::Result<File> {
+        fault::point("write.open")?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(File::from(rustix::fs::openat(&self.0, OsStr::from_bytes(name), flags, Mode::RUSR | Mode::WUSR)?))
     }
@@ -269,18 +270,21 @@ impl Dir {
 
     /// Sets a child's owner without following a link.
     pub fn set_owner(&self, name: &[u8], uid: u32, gid: u32) -> io::Result<()> {
+        fault::point("write.metadata")?;
         let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
         Ok(rustix::fs::chownat(&self.0, OsStr::from_bytes(name), Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
     /// Sets the permission bits of a child that is not a link.
     pub fn set_mode(&self, name: &[u8], mode: u32) -> io::Result<()> {
+        fault::point("write.metadata")?;
         let mode = Mode::from_raw_mode(mode & 0o7777);
         Ok(rustix::fs::chmodat(&self.0, OsStr::from_bytes(name), mode, AtFlags::empty())?)
     }
 
     /// Sets a child's modification time without following a link.
     pub fn set_mtime(&self, name: &[u8], mtime: Mtime) -> io::Result<()> {
+        fault::point("write.metadata")?;
         Ok(rustix::fs::utimensat(&self.0, OsStr::from_bytes(name), &timestamps(mtime), AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
@@ -324,10 +328,23 @@ pub fn set_metadata(file: impl AsFd, owner: (u32, u32), mode: u32, xattrs: &[Xat
     Ok(rustix::fs::futimens(file, &timestamps(mtime))?)
 }
 
+/// Writes a file's content and metadata to the medium.
+pub fn sync_file(file: &File) -> io::Result<()> {
+    fault::point("write.sync")?;
+    file.sync_all()
+}
+
 /// An extended attribute: name with its namespace, and value.
 pub type Xattr = (Vec<u8>, Vec<u8>);
 
-/// All extended attributes of an open file or directory; empty where the filesystem has none.
+/// Whether an attribute is data of whoever wrote the file. Others are given by the machine: labels of a security module,
+/// btrfs's compression that a directory hands down.
+fn is_data(name: &[u8]) -> bool {
+    let kinds = [&b"user."[..], b"trusted.", b"system.posix_acl_"];
+    kinds.iter().any(|kind| name.starts_with(kind)) || name == b"security.capability"
+}
+
+/// The extended attributes of an open file or directory that are its data; empty where the filesystem has none.
 pub fn xattrs(file: impl AsFd) -> io::Result<Vec<Xattr>> {
     let file = file.as_fd();
     let mut list = vec![0; 64 * 1024];
@@ -337,7 +354,7 @@ pub fn xattrs(file: impl AsFd) -> io::Result<Vec<Xattr>> {
         Err(error) => return Err(error.into()),
     };
     let mut found = Vec::new();
-    for name in list.get(..length).unwrap_or_default().split(|&b| b == 0).filter(|name| !name.is_empty()) {
+    for name in list.get(..length).unwrap_or_default().split(|&b| b == 0).filter(|name| is_data(name)) {
         let mut value = vec![0; 64 * 1024];
         match rustix::fs::fgetxattr(file, OsStr::from_bytes(name), &mut value[..]) {
             Ok(length) => value.truncate(length),
