@@ -60,6 +60,10 @@ impl Failure {
             RestoreError::Unfinished(_) => {
                 (Ending::Busy, "run 'lifeboat status', then 'lifeboat resume', 'lifeboat undo' or 'lifeboat commit'")
             }
+            RestoreError::Committing(_) => (Ending::Usage, "run 'lifeboat commit' again to finish it"),
+            RestoreError::Committed(_) | RestoreError::Undone(_) => {
+                (Ending::Usage, "there is nothing left to do; 'lifeboat plan' begins another restore")
+            }
             RestoreError::Nothing => (Ending::Usage, "run 'lifeboat plan' and 'lifeboat restore' first"),
             RestoreError::Source(ReadError::NotABackup(_)) => (Ending::NoBackup, "name another backup"),
             RestoreError::Source(_) | RestoreError::SourceChanged { .. } => (
@@ -78,10 +82,13 @@ impl Failure {
                 Ending::Failed,
                 "change nothing on the box; the old and the restored data are both under /var/lib/lifeboat",
             ),
-            RestoreError::Writing { source, .. } | RestoreError::Target { source, .. } => match source.kind() {
-                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-                    (Ending::NoSpace, "make room on the box and run 'lifeboat resume', or go back with 'lifeboat undo'")
-                }
+            RestoreError::Writing { source, .. }
+            | RestoreError::Target { source, .. }
+            | RestoreError::Journal(JournalError::Io { source, .. }) => match source.kind() {
+                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => (
+                    Ending::NoSpace,
+                    "make room on the box and run 'lifeboat resume', or 'lifeboat undo', which makes room by itself",
+                ),
                 _ => (Ending::Interrupted, "check the box's disk, then run 'lifeboat resume' or 'lifeboat undo'"),
             },
             RestoreError::ReadBack { .. } | RestoreError::Journal(_) => {

@@ -61,5 +61,5 @@ pub fn finish(host: &Host, output: &Output, onto: &Path, progress: &dyn Progress
 
 fn stand(host: &Host, onto: &Path) -> Result<Option<restore::Standing>, Failure> {
     let (_target, root, _) = open_target(host, onto, Access::Read)?;
-    restore::standing(&root).map_err(|error| Failure::of_restore(&error, DataState::Untouched))
+    restore::standing(&root).map_err(|error| Failure::of_restore(&error, DataState::Unknown))
 }

@@ -75,7 +75,7 @@ pub(crate) fn verdict(plan: &RestorePlan) -> Ending {
 /// Reads where the restore on a box stands.
 pub fn status(host: &Host, output: &Output, onto: &Path) -> Result<Ending, Failure> {
     let (_target, root, _) = open_target(host, onto, Access::Read)?;
-    let standing = restore::standing(&root).map_err(|error| Failure::of_restore(&error, DataState::Untouched))?;
+    let standing = restore::standing(&root).map_err(|error| Failure::of_restore(&error, DataState::Unknown))?;
     output.show(&Status::of(standing)).map_err(unprinted)?;
     Ok(Ending::Done)
 }

@@ -114,7 +114,7 @@ impl Guide<'_> {
     /// An interrupted restore comes first: nothing else may begin before it is finished or undone.
     fn settle_earlier(&mut self, surveyed: &mut Surveyed, box_: &Installation) -> Result<Option<Ending>, Halt> {
         let root = Dir::open(&box_.root)?;
-        let standing = restore::standing(&root).map_err(|error| Failure::of_restore(&error, DataState::Untouched))?;
+        let standing = restore::standing(&root).map_err(|error| Failure::of_restore(&error, DataState::Unknown))?;
         drop(root);
         let Some(standing) = standing.filter(restore::Standing::is_open) else { return Ok(None) };
         let state = standing.state;

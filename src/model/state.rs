@@ -15,6 +15,8 @@ pub enum DataState {
     NewDataActive,
     /// Some paths were exchanged and some not; `resume` or `undo` finishes, and so does the next boot.
     Mixed,
+    /// The journal or the disk could not be read well enough to tell; nothing is lost.
+    Unknown,
 }
 
 impl fmt::Display for DataState {
@@ -24,6 +26,7 @@ impl fmt::Display for DataState {
             DataState::OldDataActive => "all apps on the box still have their old data",
             DataState::NewDataActive => "the restored data is in place, the old data is still kept",
             DataState::Mixed => "some apps have restored data and some have old data, and nothing is lost",
+            DataState::Unknown => "it cannot be told which data is in place; nothing was removed",
         })
     }
 }

@@ -16,13 +16,15 @@ use std::path::{Path, PathBuf};
 
 /// Carries out a prepared plan that the user consented to.
 pub fn carry_out(host: &Host, prepared: Prepared, consent: &Consent, progress: &dyn Progress) -> Result<Done, Failure> {
+    let state = restore::data_on(&prepared.root);
     if let Some(blocker) = prepared.plan.blockers.first() {
-        return Err(Failure::blocked(blocker));
+        return Err(Failure { state, ..Failure::blocked(blocker) });
     }
     let losses = has_losses(&prepared.plan);
     let Prepared { target, root, owners, mut archive, plan, program, _location, .. } = prepared;
+    let again = root.again().map_err(|error| unopened(&error))?;
     let mut restore =
-        Restore::begin(root, plan, consent).map_err(|error| Failure::of_restore(&error, DataState::Untouched))?;
+        Restore::begin(root, plan, consent).map_err(|error| Failure::of_restore(&error, restore::data_on(&again)))?;
     let notes = drive(host, &target, &mut restore, Some((&mut *archive, &owners)), program, progress)?;
     let status = stand(&restore)?;
     let_go(restore, target)?;
@@ -80,11 +82,21 @@ pub fn commit(host: &Host, onto: &Path, progress: &dyn Progress) -> Result<Done,
 
 fn take_up(host: &Host, onto: &Path) -> Result<(Target, Restore), Failure> {
     let (target, root, _) = open_target(host, onto, Access::Write)?;
-    let restore = Restore::take_up(root).map_err(|error| Failure::of_restore(&error, DataState::Untouched))?;
+    let again = root.again().map_err(|error| unopened(&error))?;
+    let restore = Restore::take_up(root).map_err(|error| Failure::of_restore(&error, restore::data_on(&again)))?;
     Ok((target, restore))
 }
 
-/// From wherever the restore stands to its end: stage, guard, exchange, hand off. Each part knows what is done already.
+fn unopened(error: &std::io::Error) -> Failure {
+    Failure {
+        ending: Ending::Failed,
+        sentence: format!("opening the box's root: {error}"),
+        state: DataState::Unknown,
+        advice: "run 'lifeboat status'".into(),
+    }
+}
+
+/// From wherever the restore stands to its end: guard, stage, exchange, hand off. Each part knows what is done already.
 fn drive(
     host: &Host,
     target: &Target,
@@ -95,10 +107,7 @@ fn drive(
 ) -> Result<Vec<String>, Failure> {
     let mut notes = Vec::new();
     let work = || -> Result<(), RestoreError> {
-        if let Some((archive, owners)) = backup {
-            restore.stage(archive, owners, &skips, progress)?;
-        }
-        if !restore.is_staged() {
+        if backup.is_none() && !restore.is_staged() {
             return Err(RestoreError::SourceNeeded);
         }
         if target.installation.filesystem.as_deref() == Some("btrfs") {
@@ -110,6 +119,10 @@ fn drive(
         if let Some(program) = program {
             let mut file = program::open(&program).map_err(restore::doing("opening the program for the box"))?;
             handoff::guard(restore, &mut file)?;
+        }
+        // The guard comes first: whatever is staged, also by a medium that is gone by now, can be exchanged safely.
+        if let Some((archive, owners)) = backup {
+            restore.stage(archive, owners, &skips, progress)?;
         }
         restore.exchange(progress)?;
         handoff::write(restore)?;

@@ -114,7 +114,7 @@ pub fn prepare(host: &Host, request: &Request, access: Access, progress: &dyn Pr
     target.refuse_if_holds(host, &location.path)?;
     let installation = &target.installation;
     let unfinished = restore::standing(&root)
-        .map_err(|error| Failure::of_restore(&error, crate::model::state::DataState::Untouched))?;
+        .map_err(|error| Failure::of_restore(&error, crate::model::state::DataState::Unknown))?;
     let unfinished = unfinished.filter(restore::Standing::is_open);
     let mut comparison = Comparison::with(&root, &owners, &installation.freedombox);
     let verified = verify_archive(archive.as_mut(), request.apps.as_deref(), &mut comparison, progress)?;
@@ -132,7 +132,6 @@ pub fn prepare(host: &Host, request: &Request, access: Access, progress: &dyn Pr
         chosen: request.apps.as_deref(),
         accept_damage: request.accept_damage,
         can_finish: program.is_some(),
-        // The same plan that was interrupted is taken up again, not refused.
         unfinished: unfinished.as_ref().map(|standing| &standing.id),
     });
     let report = verified.report;

@@ -6,9 +6,11 @@
 
 use super::journal::Record;
 use super::{Restore, RestoreError, doing, place};
-use crate::model::plan::{Action, Step};
+use crate::model::path::RelPath;
+use crate::model::plan::{Action, RestorePlan, Step};
 use crate::model::progress::{Event, Phase, Progress};
-use crate::sys::dir::{Dir, Stat};
+use crate::model::site::SIDECARS;
+use crate::sys::dir::{Dir, Kind, Stat};
 use crate::sys::{fault, tree};
 
 /// What is at a step's two names.
@@ -24,13 +26,62 @@ impl Names {
     }
 }
 
-/// How far a step got, as its journal records and the disk agree.
+/// Which data a step's live name has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Progressed {
-    /// Not exchanged: the live name has its old data.
+pub(super) enum Data {
+    /// What was there before the restore.
     Old,
-    /// Exchanged: the live name has the new data.
+    /// What the restore put there.
     New,
+}
+
+/// Decides by looking at the disk which data a step's live name has: the last note says what was about to happen, in
+/// which direction, and the inode numbers whether it did. Changes nothing.
+pub(super) fn data(root: &Dir, plan: &RestorePlan, records: &[Record], step: &Step) -> Result<Data, RestoreError> {
+    let mut backwards = false;
+    let mut noted = None;
+    for record in records {
+        match record {
+            Record::Undoing => backwards = true,
+            Record::Exchanging { step: id, staged, live } if *id == step.id => {
+                noted = Some((*staged, *live, backwards));
+            }
+            // From here on the staged name may be removed, so it tells nothing any more.
+            Record::Undone { step: id } if *id == step.id => return Ok(Data::Old),
+            _ => {}
+        }
+    }
+    let Some((staged, live, backwards)) = noted else { return Ok(Data::Old) };
+    let happened = happened(look(root, plan, step)?, staged, live);
+    match happened.ok_or_else(|| RestoreError::Unknown { path: step.place() })? {
+        happened if happened != backwards => Ok(Data::New),
+        _ => Ok(Data::Old),
+    }
+}
+
+/// Whether the exchange of two names that held these inodes happened; `None` when neither is so.
+fn happened(now: Names, staged: Option<u64>, live: Option<u64>) -> Option<bool> {
+    // There was nothing to move.
+    if (staged, live) == (None, None) || now.inodes() == (live, staged) {
+        return Some(true);
+    }
+    if now.inodes() == (staged, live) {
+        return Some(false);
+    }
+    // The app may have replaced its own file since; the staged name is Lifeboat's alone and still tells.
+    match now.staged.map(|stat| stat.ino) {
+        inode if inode == live && inode != staged => Some(true),
+        inode if inode == staged && inode != live => Some(false),
+        _ => None,
+    }
+}
+
+/// Looks at both names of a step.
+fn look(root: &Dir, plan: &RestorePlan, step: &Step) -> Result<Names, RestoreError> {
+    let (at, place) = (place::staged(&plan.id, step)?, step.place());
+    let staged = root.stat(&at).map_err(doing("looking at staged data"))?;
+    let live = root.stat(&place).map_err(doing(format!("looking at \"{place}\"")))?;
+    Ok(Names { staged, live })
 }
 
 impl Restore {
@@ -41,11 +92,14 @@ impl Restore {
         }
         progress.event(Event::Phase { phase: Phase::Exchange, total: None });
         for step in self.plan().steps.clone() {
-            if self.progressed(&step)? == Progressed::New {
+            if self.data_of(&step)? == Data::New {
                 self.note_exchanged(&step)?;
                 continue;
             }
             self.check_staged(&step)?;
+            if let Some(path) = self.strangers(&step)?.into_iter().next() {
+                return Err(RestoreError::Unknown { path });
+            }
             place::set_interrupted(self.root(), true)?;
             self.swap(&step)?;
             self.note_exchanged(&step)?;
@@ -54,6 +108,16 @@ impl Restore {
         self.root().sync_filesystem().map_err(doing("writing the exchanges to the box's disk"))?;
         self.journal_mut().write(Record::Restored)?;
         Ok(())
+    }
+
+    /// Which data a step's live name has.
+    pub(super) fn data_of(&self, step: &Step) -> Result<Data, RestoreError> {
+        data(self.root(), self.plan(), self.records(), step)
+    }
+
+    /// Whether any exchange was begun.
+    pub(super) fn has_exchanged(&self) -> bool {
+        self.records().iter().any(|record| matches!(record, Record::Exchanging { .. }))
     }
 
     fn note_exchanged(&mut self, step: &Step) -> Result<(), RestoreError> {
@@ -70,8 +134,9 @@ impl Restore {
         if step.action == Action::SetAside {
             return Ok(());
         }
-        let stage = place::make_stage(self.root(), &self.plan().id, step)?;
         let recorded = self.staged_digest(step).ok_or(RestoreError::SourceNeeded)?;
+        let path = place::stage(&self.plan().id, step)?;
+        let stage = self.root().dir(&path).map_err(doing("opening the staging directory"))?;
         let found = tree::digest(&stage, step.id.to_string().as_bytes(), false, &mut |_| {});
         match found.map_err(doing("checking staged data"))? {
             Some(found) if found == recorded => Ok(()),
@@ -79,35 +144,37 @@ impl Restore {
         }
     }
 
-    /// Looks at both names of a step.
-    fn look(&self, step: &Step) -> Result<Names, RestoreError> {
-        let stage = place::make_stage(self.root(), &self.plan().id, step)?;
-        let place = step.place();
-        let staged = stage.stat_child(step.id.to_string().as_bytes()).map_err(doing("looking at staged data"))?;
-        let live = self.root().stat(&place).map_err(doing(format!("looking at \"{place}\"")))?;
-        Ok(Names { staged, live })
+    /// Files beside a step's file that SQLite would take for its own and that no step of the plan moves: they came
+    /// into being after the plan was made, and belong to the file that is live now.
+    fn strangers(&self, step: &Step) -> Result<Vec<RelPath>, RestoreError> {
+        let names = look(self.root(), self.plan(), step)?;
+        let is_file = |stat: Option<Stat>| stat.is_some_and(|stat| stat.kind == Kind::File);
+        if step.action != Action::Exchange || !(is_file(names.live) || is_file(names.staged)) {
+            return Ok(Vec::new());
+        }
+        let mut found = Vec::new();
+        for suffix in SIDECARS {
+            let Ok(path) = RelPath::parse(&[step.destination.as_bytes(), suffix].concat()) else { continue };
+            let planned = self.plan().steps.iter().any(|other| other.destination == path);
+            if !planned && self.root().stat(&path).map_err(doing(format!("looking at \"{path}\"")))?.is_some() {
+                found.push(path);
+            }
+        }
+        Ok(found)
     }
 
-    /// Decides by looking at the disk whether a step was exchanged.
-    pub(super) fn progressed(&self, step: &Step) -> Result<Progressed, RestoreError> {
-        let noted = self.records().iter().rev().find_map(|record| match record {
-            Record::Exchanging { step: id, staged, live } if *id == step.id => Some((*staged, *live)),
-            _ => None,
-        });
-        let Some((staged, live)) = noted else { return Ok(Progressed::Old) };
-        let names = self.look(step)?;
-        if names.inodes() == (staged, live) {
-            return Ok(Progressed::Old);
+    /// Moves those files into the staging area, where they stay with the restored file that they belong to.
+    pub(super) fn set_strangers_aside(&self, step: &Step) -> Result<(), RestoreError> {
+        for path in self.strangers(step)? {
+            let stage = place::make_stage(self.root(), &self.plan().id, step)?;
+            let name = [step.id.to_string().as_bytes(), b"-", path.file_name()].concat();
+            let at = self.root().parent(&path).map_err(super::writing(&path))?;
+            tree::remove(&stage, &name)
+                .and_then(|()| at.move_to(path.file_name(), &stage, &name))
+                .and_then(|()| at.sync())
+                .map_err(super::writing(&path))?;
         }
-        if names.inodes() == (live, staged) {
-            return Ok(Progressed::New);
-        }
-        // The app may have replaced its own file since; the staged name is Lifeboat's alone and still tells.
-        match names.staged.map(|stat| stat.ino) {
-            inode if inode == live && inode != staged => Ok(Progressed::New),
-            inode if inode == staged && inode != live => Ok(Progressed::Old),
-            _ => Err(RestoreError::Unknown { path: step.place() }),
-        }
+        Ok(())
     }
 
     /// Exchanges the two names of a step, whichever way they are, with a note before and everything synced after.
@@ -118,7 +185,7 @@ impl Restore {
             Action::Exchange | Action::SetAside => self.make_parents(&place)?,
         };
         let stage = place::make_stage(self.root(), &self.plan().id, step)?;
-        let names = self.look(step)?;
+        let names = look(self.root(), self.plan(), step)?;
         let (staged, live) = names.inodes();
         self.journal_mut().write(Record::Exchanging { step: step.id, staged, live })?;
         let name = step.id.to_string().into_bytes();

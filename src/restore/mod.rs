@@ -16,14 +16,14 @@ mod stage;
 mod status;
 mod undo;
 
-pub use status::{Standing, standing};
+pub use status::{Standing, data_on, standing};
 
 use crate::model::entry::Entry;
 use crate::model::path::{BadPath, RelPath};
 use crate::model::plan::{PlanId, RestorePlan, Step};
 use crate::model::progress::{Event, Phase, Progress};
 use crate::model::site::AREA;
-use crate::model::state::DataState;
+use crate::model::state::{DataState, RestoreState};
 use crate::source::{Archive, ReadError};
 use crate::survey::owners::Owners;
 use crate::sys::dir::{self, Dir};
@@ -64,6 +64,15 @@ pub enum RestoreError {
     /// An earlier restore is not finished.
     #[error("the restore {0} is not finished")]
     Unfinished(PlanId),
+    /// The old data is gone, or about to be.
+    #[error("removing the old data of the restore {0} was begun, so it cannot be undone any more")]
+    Committing(PlanId),
+    /// It was committed.
+    #[error("the restore {0} was committed, and its old data is gone")]
+    Committed(PlanId),
+    /// It was undone.
+    #[error("the restore {0} was undone already")]
+    Undone(PlanId),
     /// There is nothing to resume, undo or commit.
     #[error("no restore was started on this box")]
     Nothing,
@@ -155,7 +164,13 @@ impl Restore {
         let lock = lock(&area)?;
         match status::current(&root)? {
             Some(standing) if standing.id != plan.id => return Err(RestoreError::Unfinished(standing.id)),
-            Some(_) => return Restore::open(root, &plan.id, lock),
+            Some(_) => {
+                let restore = Restore::open(root, &plan.id, lock)?;
+                return match restore.is_going_back() || restore.is_committing() {
+                    true => Err(RestoreError::Unfinished(restore.plan.id)),
+                    false => Ok(restore),
+                };
+            }
             None => {}
         }
         place::clear_finished(&root, &plan.id)?;
@@ -172,7 +187,12 @@ impl Restore {
             Err(error) => return Err(doing("opening Lifeboat's directory on the box")(error)),
         };
         let lock = lock(&area)?;
-        let standing = status::current(&root)?.ok_or(RestoreError::Nothing)?;
+        let standing = standing(&root)?.ok_or(RestoreError::Nothing)?;
+        match standing.state {
+            RestoreState::RolledBack => return Err(RestoreError::Undone(standing.id)),
+            RestoreState::Committed => return Err(RestoreError::Committed(standing.id)),
+            _ => {}
+        }
         Restore::open(root, &standing.id, lock)
     }
 
@@ -200,7 +220,7 @@ impl Restore {
 
     /// In which state the user's data is.
     pub fn data_state(&self) -> DataState {
-        status::data_state(self.records())
+        status::data_state(&self.root, &self.plan, self.records())
     }
 
     /// Whether every step lies staged on the medium.
@@ -238,14 +258,19 @@ impl Restore {
         skips: &dyn Fn(&Entry) -> bool,
         progress: &dyn Progress,
     ) -> Result<(), RestoreError> {
+        // What lies in the staging area from then on is old data.
+        if self.has_exchanged() {
+            return Ok(());
+        }
         let plan = self.plan.clone();
-        let mut todo = Vec::new();
+        let (mut todo, mut kept) = (Vec::new(), Vec::new());
         for step in &plan.steps {
             let stage = place::make_stage(&self.root, &plan.id, step)?;
             let name = step.id.to_string().into_bytes();
             if let Some(recorded) = self.staged_digest(step) {
                 let found = tree::digest(&stage, &name, true, &mut |_| {}).map_err(doing("checking staged data"))?;
                 if step.action == crate::model::plan::Action::SetAside || found == Some(recorded) {
+                    kept.push(Staging::new(step, stage));
                     continue;
                 }
             }
@@ -261,7 +286,7 @@ impl Restore {
         let unknown_owners = directory.append_file(b"owners").map_err(doing("noting owners"))?;
         unknown_owners.set_len(0).map_err(doing("noting owners"))?;
         let mut stager =
-            Stager { steps: todo, owners, skips, progress, unknown_owners, failure: None, buffer: Vec::new() };
+            Stager { steps: todo, kept, owners, skips, progress, unknown_owners, failure: None, buffer: Vec::new() };
         let ending = archive.read(&mut stager, progress);
         if let Some(failure) = stager.failure.take() {
             return Err(failure);
@@ -272,7 +297,11 @@ impl Restore {
             Err(error) => return Err(error.into()),
         }
         let mut staged = std::mem::take(&mut stager.steps);
-        stager.unknown_owners.sync_all().map_err(doing("noting owners"))?;
+        match stager.unknown_owners.metadata().map(|metadata| metadata.len()) {
+            Ok(0) => directory.remove_file(b"owners"),
+            _ => dir::sync_file(&stager.unknown_owners),
+        }
+        .map_err(doing("noting owners"))?;
         staged.sort_by_key(|staging| staging.step.id);
         for staging in &mut staged {
             let path = || staging.step.source.clone();

@@ -6,8 +6,8 @@ use crate::model::path::RelPath;
 use crate::model::plan::{PlanId, Step};
 use crate::model::site::AREA;
 use crate::sys::dir::{self, Dir, Kind};
-use crate::sys::tree;
-use std::io::{self, Write};
+use crate::sys::{fault, tree};
+use std::io;
 
 /// The file whose presence makes the target's next boot finish the restore before any app starts.
 pub(super) const INTERRUPTED: &[u8] = b"interrupted";
@@ -24,6 +24,11 @@ pub(super) fn restore(id: &PlanId) -> Result<RelPath, RestoreError> {
 /// The staging directory of a step: on the filesystem of its destination.
 pub(super) fn stage(id: &PlanId, step: &Step) -> Result<RelPath, RestoreError> {
     Ok(step.area.join(format!("restores/{id}/stage").as_bytes())?)
+}
+
+/// Where a step's data lies while it is not in its place.
+pub(super) fn staged(id: &PlanId, step: &Step) -> Result<RelPath, RestoreError> {
+    Ok(stage(id, step)?.join(step.id.to_string().as_bytes())?)
 }
 
 pub(super) fn make_area(root: &Dir) -> Result<Dir, RestoreError> {
@@ -80,10 +85,12 @@ impl Restore {
     /// Makes the missing parents of a live path, each noted first so that undoing removes it; root's, 0755.
     pub(super) fn make_parents(&mut self, path: &RelPath) -> Result<Dir, RestoreError> {
         for parent in path.ancestors() {
-            if self.root.stat(&parent).map_err(doing(format!("looking at \"{parent}\"")))?.is_some() {
+            if self.is_made(&parent).map_err(doing(format!("looking at \"{parent}\"")))? {
                 continue;
             }
-            self.journal.write(Record::Made { path: parent.clone() })?;
+            if !self.noted_making(&parent) {
+                self.journal.write(Record::Made { path: parent.clone() })?;
+            }
             let at = self.root.parent(&parent).map_err(doing(format!("opening the parent of \"{parent}\"")))?;
             at.make_child(parent.file_name()).map_err(doing(format!("making \"{parent}\"")))?;
             // systemd insists on this one being closed to everybody else.
@@ -94,6 +101,21 @@ impl Restore {
         self.root.parent(path).map_err(doing(format!("opening the parent of \"{path}\"")))
     }
 
+    /// Whether a parent is there with its right mode: one that the power was cut at is noted, private and empty.
+    fn is_made(&self, parent: &RelPath) -> io::Result<bool> {
+        match self.root.stat(parent)? {
+            None => Ok(false),
+            Some(stat) if stat.mode == 0o700 && stat.kind == Kind::Directory && self.noted_making(parent) => {
+                Ok(!self.root.dir(parent)?.names()?.is_empty())
+            }
+            Some(_) => Ok(true),
+        }
+    }
+
+    fn noted_making(&self, parent: &RelPath) -> bool {
+        self.records().iter().any(|record| matches!(record, Record::Made { path } if path == parent))
+    }
+
     /// Writes a file of Lifeboat's own on the target, noted first so that undoing removes it. The content appears
     /// under its name only when it is complete on the medium.
     pub fn place_file(&mut self, path: &RelPath, content: &mut dyn io::Read, mode: u32) -> Result<(), RestoreError> {
@@ -102,10 +124,10 @@ impl Restore {
         let mut write = || -> io::Result<()> {
             tree::remove(&at, &temporary)?;
             let mut file = at.create_file(&temporary)?;
+            fault::point("write.data")?;
             io::copy(content, &mut file)?;
-            file.flush()?;
             dir::set_metadata(&file, (0, 0), mode, &[], file_time(&file)?)?;
-            file.sync_all()?;
+            dir::sync_file(&file)?;
             at.replace(&temporary, path.file_name())?;
             at.sync()
         };

@@ -13,11 +13,14 @@ use std::path::Path;
 impl Restore {
     /// Takes the snapshot, once. `root` is where the target is mounted. Gives the reason where it could not be taken.
     pub fn snapshot(&mut self, commands: &dyn Commands, root: &Path) -> Result<Option<String>, RestoreError> {
-        if self.snapshot_path().is_some() {
+        let path = place::restore(&self.plan().id)?.join(b"snapshot")?;
+        let taken = self.root().stat(&path).map_err(super::doing("looking for the snapshot"))?.is_some();
+        if taken || self.has_exchanged() {
             return Ok(None);
         }
-        let path = place::restore(&self.plan().id)?.join(b"snapshot")?;
-        self.journal_mut().write(Record::Snapshot { path: path.clone() })?;
+        if self.snapshot_path().is_none() {
+            self.journal_mut().write(Record::Snapshot { path: path.clone() })?;
+        }
         let to = root.join(path.as_path());
         let args = ["subvolume".as_ref(), "snapshot".as_ref(), "-r".as_ref(), root.as_os_str(), to.as_os_str()];
         Ok(command::succeed(commands, "btrfs", &args).err().map(|error| error.to_string()))

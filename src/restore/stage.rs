@@ -112,6 +112,8 @@ fn record(relative: &[u8], kind: Kind, of: &Metadata, content: Option<Sha256Dige
 /// Stages every entry that belongs to one of its steps.
 pub(super) struct Stager<'a> {
     pub(super) steps: Vec<Staging<'a>>,
+    /// Steps that an earlier run staged; a hard link may name a file of theirs.
+    pub(super) kept: Vec<Staging<'a>>,
     pub(super) owners: &'a Owners,
     pub(super) skips: &'a dyn Fn(&Entry) -> bool,
     pub(super) progress: &'a dyn Progress,
@@ -225,7 +227,13 @@ impl Stager<'_> {
             EntryKind::HardLink { to } => {
                 let (from, from_name) = self.link_master(staging, to)?;
                 make_way(staging, entry, &parent, &name, &relative)?;
-                parent.make_link(&name, &from, &from_name)?;
+                match parent.make_link(&name, &from, &from_name) {
+                    // The two lie on different filesystems of this box: each gets the content.
+                    Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+                        copy_apart(&from, &from_name, &parent, &name)?;
+                    }
+                    other => other?,
+                }
                 let stat = parent.stat_child(&name)?.ok_or_else(vanished)?;
                 staging.content.add(content_record(source, &relative, &entry.kind, None));
                 staging.tree.add(tree::record_of(&parent, &name, stat, &relative, false)?);
@@ -236,7 +244,10 @@ impl Stager<'_> {
 
     /// The staged file that a hard link names: in the same step, or in another one on the same filesystem.
     fn link_master(&self, staging: &Staging, to: &RelPath) -> Result<(Dir, Vec<u8>), Trouble> {
-        let holder = std::iter::once(staging).chain(self.steps.iter()).find(|other| to.is_within(&other.step.source));
+        let holder = std::iter::once(staging)
+            .chain(&self.steps)
+            .chain(&self.kept)
+            .find(|other| to.is_within(&other.step.source));
         let Some(holder) = holder else {
             return Err(Trouble::Refused(format!("it is a hard link to \"{to}\", which is not being restored")));
         };
@@ -257,6 +268,7 @@ impl Stager<'_> {
         let owner = self.owners.map(&entry.owner, &destination);
         if !self.owners.knows(&entry.owner) {
             let line = unknown_owner(staging.step, entry, &destination).map_err(io::Error::from)?;
+            fault::point("write.data")?;
             self.unknown_owners.write_all(&line)?;
         }
         let mut xattrs: Vec<Xattr> = Vec::new();
@@ -378,6 +390,14 @@ pub(super) fn carry(staging: &mut Staging, root: &Dir, path: &RelPath) -> io::Re
     };
     staging.tree.add(record(&relative, stat.kind, &of, Some(content)));
     Ok(())
+}
+
+fn copy_apart(from: &Dir, from_name: &[u8], to: &Dir, name: &[u8]) -> io::Result<()> {
+    let (mut source, stat) = (from.read_file(from_name)?, from.stat_child(from_name)?.ok_or_else(vanished)?);
+    let mut file = to.create_file(name)?;
+    fault::point("write.data")?;
+    io::copy(&mut source, &mut file)?;
+    dir::set_metadata(&file, (stat.uid, stat.gid), stat.mode, &dir::xattrs(&source)?, stat.mtime)
 }
 
 fn unknown_owner(step: &Step, entry: &Entry, destination: &RelPath) -> serde_json::Result<Vec<u8>> {

@@ -1,9 +1,10 @@
 //! What the journals on a target say, without changing anything.
 
+use super::exchange::{self, Data};
 use super::journal::{self, Journal, JournalError, Record};
 use super::{RestoreError, doing};
 use crate::model::app::AppId;
-use crate::model::plan::{Action, PlanId, RestorePlan, Road};
+use crate::model::plan::{Action, PlanId, RestorePlan, Road, Step};
 use crate::model::site::AREA;
 use crate::model::state::{DataState, RestoreState};
 use crate::sys::dir::Dir;
@@ -62,13 +63,13 @@ fn read_all(root: &Dir) -> Result<Vec<(i64, Standing)>, RestoreError> {
             other => other?,
         };
         if let Some(plan) = journal::plan(&records) {
-            all.push((stat.mtime.secs, stand(&records, plan)));
+            all.push((stat.mtime.secs, stand(root, &records, plan)));
         }
     }
     Ok(all)
 }
 
-fn stand(records: &[Record], plan: &RestorePlan) -> Standing {
+fn stand(root: &Dir, records: &[Record], plan: &RestorePlan) -> Standing {
     let state = state(records, plan);
     let settled = matches!(state, RestoreState::Restored | RestoreState::WaitingForBoot | RestoreState::Committed);
     let waiting = waiting(records, plan);
@@ -77,7 +78,7 @@ fn stand(records: &[Record], plan: &RestorePlan) -> Standing {
     Standing {
         state,
         id: plan.id.clone(),
-        data: data_state(records),
+        data: data_state(root, plan, records),
         done,
         waiting: if settled { waiting } else { Vec::new() },
     }
@@ -106,28 +107,31 @@ pub(super) fn state(records: &[Record], plan: &RestorePlan) -> RestoreState {
     }
 }
 
-/// What the records alone say about the user's data. Between an exchange and its record both answers are right for
-/// somebody who does not look at the disk, so it says the careful one.
-pub(super) fn data_state(records: &[Record]) -> DataState {
-    let plan = journal::plan(records);
-    let is_live = |step: u32| {
-        plan.is_some_and(|plan| plan.steps.iter().any(|other| other.id == step && other.action != Action::Park))
-    };
-    let mut began = false;
-    let mut state = DataState::OldDataActive;
-    for record in records {
-        match record {
-            Record::Exchanging { step, .. } if is_live(*step) => {
-                began = true;
-                state = DataState::Mixed;
-            }
-            Record::Restored if began || plan.is_some_and(|plan| plan.steps.is_empty()) => {
-                state = DataState::NewDataActive;
-            }
-            Record::Undoing if began => state = DataState::Mixed,
-            Record::RolledBack => state = DataState::OldDataActive,
-            _ => {}
-        }
+/// In which state the user's data is: what the records leave open, the disk answers.
+pub(super) fn data_state(root: &Dir, plan: &RestorePlan, records: &[Record]) -> DataState {
+    let has = |wanted: fn(&Record) -> bool| records.iter().any(wanted);
+    let live: Vec<&Step> = plan.steps.iter().filter(|step| step.action != Action::Park).collect();
+    if live.is_empty() || has(|record| matches!(record, Record::RolledBack)) {
+        return DataState::OldDataActive;
     }
-    state
+    // After that the old data, by which the disk tells, may be removed.
+    if has(|record| matches!(record, Record::Committing)) {
+        return DataState::NewDataActive;
+    }
+    let seen: Result<Vec<Data>, RestoreError> =
+        live.into_iter().map(|step| exchange::data(root, plan, records, step)).collect();
+    match seen {
+        Ok(seen) if seen.iter().all(|data| *data == Data::Old) => DataState::OldDataActive,
+        Ok(seen) if seen.iter().all(|data| *data == Data::New) => DataState::NewDataActive,
+        Ok(_) => DataState::Mixed,
+        Err(_) => DataState::Unknown,
+    }
+}
+
+/// In which state the user's data is on a box; what cannot be read is unknown.
+pub fn data_on(root: &Dir) -> DataState {
+    match standing(root) {
+        Ok(standing) => standing.map_or(DataState::Untouched, |standing| standing.data),
+        Err(_) => DataState::Unknown,
+    }
 }

@@ -3,12 +3,12 @@
 //! Undoing is the same exchanges backwards, then removing what Lifeboat wrote. Committing removes the old data. Both
 //! are noted before they begin, so a power cut during either is finished in the same direction.
 
-use super::exchange::Progressed;
-use super::journal::Record;
+use super::exchange::Data;
+use super::journal::{JournalError, Record};
 use super::{Restore, RestoreError, doing, place};
 use crate::model::path::RelPath;
-use crate::model::plan::Action;
 use crate::model::progress::{Event, Phase, Progress};
+use crate::model::site::AREA;
 use crate::model::state::RestoreState;
 use crate::sys::command::Commands;
 use crate::sys::{fault, tree};
@@ -20,8 +20,11 @@ impl Restore {
     /// `at` is where the target is mounted.
     pub fn undo(&mut self, commands: &dyn Commands, at: &Path, progress: &dyn Progress) -> Result<(), RestoreError> {
         progress.event(Event::Phase { phase: Phase::Exchange, total: None });
+        if self.is_committing() {
+            return Err(RestoreError::Committing(self.plan().id.clone()));
+        }
         if !self.is_going_back() {
-            self.journal_mut().write(Record::Undoing)?;
+            self.note_undoing()?;
         }
         let steps = self.plan().steps.clone();
         for step in steps.iter().rev() {
@@ -30,8 +33,9 @@ impl Restore {
             if undone {
                 continue;
             }
-            if self.went(step)? == Progressed::New {
+            if self.data_of(step)? == Data::New {
                 place::set_interrupted(self.root(), true)?;
+                self.set_strangers_aside(step)?;
                 self.swap(step)?;
             }
             self.journal_mut().write(Record::Undone { step: step.id })?;
@@ -42,32 +46,22 @@ impl Restore {
         self.remove_placed()?;
         self.remove_snapshot(commands, at)?;
         self.clean_up(progress)?;
-        self.journal_mut().write(Record::RolledBack)?;
-        place::set_interrupted(self.root(), false)
+        self.remove_leftovers()?;
+        place::set_interrupted(self.root(), false)?;
+        Ok(self.journal_mut().write(Record::RolledBack)?)
     }
 
-    /// Where a step stands while going backwards: the last note may be of the exchange forwards or backwards.
-    fn went(&self, step: &crate::model::plan::Step) -> Result<Progressed, RestoreError> {
-        let mut backwards = false;
-        let mut noted = false;
-        let mut undoing = false;
-        for record in self.records() {
-            match record {
-                Record::Undoing => undoing = true,
-                Record::Exchanging { step: id, .. } if *id == step.id => {
-                    noted = true;
-                    backwards = undoing;
-                }
-                _ => {}
+    /// Notes that from here on it only goes back. On a disk that staging filled up there is no room for the note: as
+    /// long as nothing was exchanged, what was staged makes the room.
+    fn note_undoing(&mut self) -> Result<(), RestoreError> {
+        let full = |error: &JournalError| matches!(error, JournalError::Io { source, .. } if is_full(source));
+        match self.journal_mut().write(Record::Undoing) {
+            Err(error) if full(&error) && !self.has_exchanged() => {
+                self.remove_stages()?;
+                Ok(self.journal_mut().write(Record::Undoing)?)
             }
+            other => Ok(other?),
         }
-        Ok(match (noted, backwards, self.progressed(step)?) {
-            (false, _, _) => Progressed::Old,
-            (true, false, state) => state,
-            // The last note was about going back, so "exchanged" means that the old data is back.
-            (true, true, Progressed::New) => Progressed::Old,
-            (true, true, Progressed::Old) => Progressed::New,
-        })
     }
 
     /// Removes the files and directories that Lifeboat wrote outside its own directory, newest first.
@@ -125,32 +119,39 @@ impl Restore {
         Ok(())
     }
 
-    /// Removes the staging areas: the old data after a restore, the restored data after undoing it. After undoing,
-    /// the parked places are empty too.
+    /// Removes the staging areas: the old data after a restore, the restored data after undoing it.
     fn clean_up(&mut self, progress: &dyn Progress) -> Result<(), RestoreError> {
         progress.event(Event::Phase { phase: Phase::CleanUp, total: None });
-        let id = self.plan().id.clone();
-        for step in self.plan().steps.clone() {
-            let stage = place::make_stage(self.root(), &id, &step)?;
-            let failed = || doing(format!("removing the staged data of \"{}\"", step.destination));
-            tree::remove(&stage, step.id.to_string().as_bytes()).map_err(failed())?;
-            progress.event(Event::Advance { bytes: 0, entries: 1 });
+        self.remove_stages()?;
+        // Outside of its own directory Lifeboat leaves nothing but data that is parked there.
+        for area in self.areas().into_iter().filter(|area| area.as_bytes() != AREA.as_bytes()) {
+            let failed = || doing(format!("removing \"{area}\""));
+            let at = self.root().parent(&area).map_err(failed())?;
+            remove_empty_tree(&at, area.file_name()).and_then(|()| at.sync()).map_err(failed())?;
         }
+        Ok(())
+    }
+
+    fn remove_stages(&self) -> Result<(), RestoreError> {
         for area in self.areas() {
-            let restores = place::make_private(self.root(), &area.join(format!("restores/{id}").as_bytes())?)?;
-            tree::remove(&restores, b"stage").map_err(doing("removing the staging directory"))?;
-            if self.is_going_back() {
-                let area = place::make_private(self.root(), &area)?;
-                for app in self.plan().steps.iter().filter(|step| step.action == Action::Park).map(|step| &step.app) {
-                    if area.stat_child(b"parked").map_err(doing("looking at parked data"))?.is_some() {
-                        let parked = area.child(b"parked").map_err(doing("opening parked data"))?;
-                        remove_empty_tree(&parked, app.as_str().as_bytes())
-                            .map_err(doing("removing empty directories"))?;
-                    }
-                }
+            let path = area.join(format!("restores/{}", self.plan().id).as_bytes())?;
+            let failed = || doing(format!("removing staged data below \"{path}\""));
+            match self.root().dir(&path) {
+                Ok(at) => tree::remove(&at, b"stage").map_err(failed())?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(failed()(error)),
             }
         }
         Ok(())
+    }
+
+    /// After undoing, the parked places are empty, and nobody needs the list of unknown owners.
+    fn remove_leftovers(&self) -> Result<(), RestoreError> {
+        let failed = || doing("removing empty directories");
+        let area = place::make_area(self.root())?;
+        remove_empty_tree(&area, b"parked").map_err(failed())?;
+        let directory = place::make_restore(self.root(), &self.plan().id)?;
+        tree::remove(&directory, b"owners").map_err(failed())
     }
 
     fn areas(&self) -> Vec<RelPath> {
@@ -159,6 +160,10 @@ impl Restore {
         areas.dedup();
         areas
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Removes directories that hold nothing but empty directories; anything else stays where it is.
