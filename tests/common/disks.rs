@@ -1,5 +1,6 @@
 //! Disk images made by the real tools.
 #![allow(dead_code, missing_docs, unreachable_pub, reason = "every test file takes what it needs")]
+#![allow(clippy::unwrap_used, reason = "this is test code")]
 
 use std::ffi::OsStr;
 use std::fs::{self, File};

@@ -3,3 +3,5 @@
 #![allow(unreachable_pub)]
 
 pub mod archives;
+pub mod boxes;
+pub mod disks;

@@ -1,0 +1,369 @@
+//! The power is cut, a write fails or the disk is full at every fault point: the box has its old data or its new data,
+//! says truthfully which, and can be brought to either.
+
+#![allow(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used, reason = "this is test code")]
+
+mod common;
+
+use common::boxes::*;
+use std::path::Path;
+use std::time::Instant;
+
+/// What a box may look like.
+struct Ends {
+    scene: Scene,
+    old: Snapshot,
+    new: Snapshot,
+    new_kept: Snapshot,
+    old_live: Snapshot,
+    new_live: Snapshot,
+}
+
+impl Ends {
+    fn new() -> Ends {
+        let scene = Scene::new();
+        let fresh = scene.fresh();
+        let (old, old_live) = (snapshot(&fresh), live(&fresh));
+        let done = scene.restore(&fresh, None);
+        assert_eq!(done.code, Some(0), "{} {}", done.stderr, done.json);
+        let (new, new_live, new_kept) = (snapshot(&fresh), live(&fresh), handed_over(&fresh));
+        assert_ne!(old_live, new_live);
+        drop(fresh);
+        Ends { scene, old, new, new_kept, old_live, new_live }
+    }
+
+    /// In which state the disk really is.
+    fn really(&self, onto: &Path) -> &'static str {
+        let now = live(onto);
+        match (now == self.old_live, now == self.new_live) {
+            (true, _) => "old-data-active",
+            (_, true) => "new-data-active",
+            _ => "mixed",
+        }
+    }
+
+    /// What `status` says must be what the disk shows.
+    fn check_status(&self, onto: &Path) -> Result<String, String> {
+        let run = self.scene.on("status", onto, None);
+        if run.code != Some(0) {
+            return Err(format!("status ended with {:?}: {}", run.code, run.stderr));
+        }
+        let state = run.json["state"].as_str().unwrap_or_default().to_owned();
+        let said = run.json["data"].as_str().unwrap_or(if state == "none" { "old-data-active" } else { "?" });
+        self.agree(onto, said).map(|()| state)
+    }
+
+    fn agree(&self, onto: &Path, said: &str) -> Result<(), String> {
+        let really = self.really(onto);
+        let right = said == really || (said == "untouched" && really == "old-data-active");
+        if right { Ok(()) } else { Err(format!("it says {said}, the disk is {really}")) }
+    }
+
+    fn is_new(&self, onto: &Path) -> Result<(), String> {
+        let (tree, kept) = (snapshot(onto), handed_over(onto));
+        if tree != self.new || kept != self.new_kept {
+            return Err(format!(
+                "not the new data:{}{}",
+                difference(&self.new, &tree),
+                difference(&self.new_kept, &kept)
+            ));
+        }
+        if onto.join("var/lib/lifeboat/interrupted").exists() {
+            return Err("still marked as interrupted".into());
+        }
+        self.check_status(onto).and_then(|state| match state.as_str() {
+            "waiting-for-boot" => Ok(()),
+            other => Err(format!("the status is {other}")),
+        })
+    }
+
+    fn is_old(&self, onto: &Path) -> Result<(), String> {
+        let tree = snapshot(onto);
+        if tree != self.old {
+            return Err(format!("not the old data:{}", difference(&self.old, &tree)));
+        }
+        self.check_status(onto).map(drop)
+    }
+
+    /// Undone: old, and nothing of Lifeboat is left but its lock and its journal.
+    fn is_undone(&self, onto: &Path) -> Result<(), String> {
+        self.is_old(onto)?;
+        let left = take(onto, &|path| path.starts_with("var/lib/lifeboat"));
+        let journal = format!("var/lib/lifeboat/restores/{}", self.scene.plan);
+        let expected = [
+            "var/lib/lifeboat".to_owned(),
+            "var/lib/lifeboat/lock".to_owned(),
+            "var/lib/lifeboat/restores".to_owned(),
+            format!("{journal}/journal"),
+            journal,
+        ];
+        let more: Vec<_> = left.keys().map(|path| String::from_utf8_lossy(path).into_owned()).collect();
+        match more.iter().find(|path| !expected.contains(path)) {
+            Some(path) => Err(format!("undoing left \"{path}\"")),
+            None => Ok(()),
+        }
+    }
+
+    /// `resume` ends in the new data; where the backup is needed, it changes nothing and `restore` goes on.
+    fn resume_to_new(&self, onto: &Path) -> Result<(), String> {
+        let before = live(onto);
+        let run = self.scene.on("resume", onto, None);
+        match run.code {
+            Some(0) => {}
+            // Staging was not complete, or nothing was begun.
+            Some(18 | 2) => {
+                if live(onto) != before || before != self.old_live {
+                    return Err(format!("resume changed something without the backup: {}", run.stderr));
+                }
+                if run.code == Some(18) && !run.stderr.contains("the backup is needed") {
+                    return Err(format!("resume: {}", run.stderr));
+                }
+                let run = self.scene.restore(onto, None);
+                if run.code != Some(0) {
+                    return Err(format!("restore again ended with {:?}: {}", run.code, run.stderr));
+                }
+            }
+            _ => return Err(format!("resume ended with {:?}: {}", run.code, run.stderr)),
+        }
+        self.is_new(onto)
+    }
+
+    fn undo_to_old(&self, onto: &Path) -> Result<(), String> {
+        let run = self.scene.on("undo", onto, None);
+        match run.code {
+            Some(0) => self.is_undone(onto),
+            Some(2) if run.stderr.contains("no restore was started") => self.is_old(onto),
+            Some(2) if run.stderr.contains("was undone already") => self.is_undone(onto),
+            _ => Err(format!("undo ended with {:?}: {}", run.code, run.stderr)),
+        }
+    }
+}
+
+/// Which part of the cases runs: all with `LIFEBOAT_ALL=1`, else every `step`-th; `LIFEBOAT_SEED` says from where.
+fn sample<T: Clone>(all: &[T], step: usize) -> Vec<T> {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<usize>().ok()).unwrap_or(0);
+    let step = if number("LIFEBOAT_ALL") == 1 { 1 } else { step };
+    all.iter().skip(number("LIFEBOAT_SEED") % step).step_by(step).cloned().collect()
+}
+
+/// What is done after the power came back: everything after every point with `LIFEBOAT_ALL=1`, else one after each.
+fn each_with<P: Clone, T: Clone>(points: &[P], then: [T; 2]) -> Vec<(P, T)> {
+    let [one, other] = then;
+    let first = points.iter().enumerate().map(|(at, point)| {
+        let turn = if at % 2 == 0 { [one.clone(), other.clone()] } else { [other.clone(), one.clone()] };
+        turn.map(|then| (point.clone(), then))
+    });
+    sample(&first.flatten().collect::<Vec<_>>(), 2)
+}
+
+/// What the power cut is followed by.
+type Finish = (&'static str, fn(&Ends, &Path) -> Result<(), String>);
+const FINISHES: [Finish; 2] = [("resume", Ends::resume_to_new), ("undo", Ends::undo_to_old)];
+
+fn report(what: &str, begun: Instant, cases: usize, of: usize, wrong: &[String]) {
+    println!("{what}: {cases} of {of} cases in {:.1} s", begun.elapsed().as_secs_f32());
+    for line in wrong.iter().take(12) {
+        println!(" - {line}");
+    }
+    assert!(wrong.is_empty(), "{} of {cases} cases went wrong", wrong.len());
+}
+
+fn killed(run: &Run) -> Result<(), String> {
+    match run.code {
+        None => Ok(()),
+        Some(code) => Err(format!("was not killed but ended with {code}: {}", run.stderr)),
+    }
+}
+
+/// One case: what is done to a fresh box, and what must be so.
+fn about(point: &(String, u64), what: &str, result: Result<(), String>) -> Result<(), String> {
+    result.map_err(|error| format!("{}:{} {what}: {error}", point.0, point.1))
+}
+
+#[test]
+fn power_cut_at_any_point_of_a_restore_leaves_old_or_new_data_in_reach() {
+    if cannot_run() {
+        return;
+    }
+    let (begun, ends) = (Instant::now(), Ends::new());
+    let traced = ends.scene.fresh();
+    let points = ends.scene.points(|trace| ends.scene.traced_restore(&traced, trace));
+    assert!(points.len() > 150, "{} points", points.len());
+    let cases = each_with(&points, FINISHES);
+    let wrong = in_parallel(&cases, |(point, (what, finish))| {
+        let fault = format!("{}:{}:kill", point.0, point.1);
+        let fresh = ends.scene.fresh();
+        let result = killed(&ends.scene.restore(&fresh, Some(&fault)))
+            .and_then(|()| ends.check_status(&fresh).map(drop))
+            .and_then(|()| finish(&ends, &fresh));
+        about(point, what, result)
+    });
+    report("kill during restore, then resume or undo", begun, cases.len(), points.len() * 2, &wrong);
+}
+
+/// Brings a fresh box to a state from which something else is interrupted.
+fn prepared(ends: &Ends, fault: Option<&str>) -> Fresh {
+    let fresh = ends.scene.fresh();
+    let run = ends.scene.restore(&fresh, fault);
+    assert_eq!(run.code, fault.map_or(Some(0), |_| None), "{} {}", run.stderr, run.json);
+    fresh
+}
+
+/// A point in the middle of the exchanges.
+const MIDDLE: &str = "exchange.after:3:kill";
+
+#[test]
+fn power_cut_during_resume_is_resumed_or_undone() {
+    if cannot_run() {
+        return;
+    }
+    let (begun, ends) = (Instant::now(), Ends::new());
+    let traced = prepared(&ends, Some(MIDDLE));
+    let points = ends.scene.points(|trace| ends.scene.traced_on("resume", &traced, trace));
+    let cases = each_with(&points, FINISHES);
+    let wrong = in_parallel(&cases, |(point, (what, finish))| {
+        let fault = format!("{}:{}:kill", point.0, point.1);
+        let fresh = prepared(&ends, Some(MIDDLE));
+        let result = killed(&ends.scene.on("resume", &fresh, Some(&fault)))
+            .and_then(|()| ends.check_status(&fresh).map(drop))
+            .and_then(|()| finish(&ends, &fresh));
+        about(point, what, result)
+    });
+    report("kill during resume, then resume or undo", begun, cases.len(), points.len() * 2, &wrong);
+}
+
+#[test]
+fn power_cut_during_undo_ends_in_old_data() {
+    if cannot_run() {
+        return;
+    }
+    let (begun, ends) = (Instant::now(), Ends::new());
+    let mut cases = Vec::new();
+    for start in [None, Some(MIDDLE)] {
+        let traced = prepared(&ends, start);
+        let points = ends.scene.points(|trace| ends.scene.traced_on("undo", &traced, trace));
+        cases.extend(points.into_iter().map(|point| (start, point)));
+    }
+    let all = cases.len() * 2;
+    let cases = each_with(&cases, ["undo", "resume"]);
+    let wrong = in_parallel(&cases, |((start, point), again)| {
+        let fault = format!("{}:{}:kill", point.0, point.1);
+        {
+            let again = *again;
+            let fresh = prepared(&ends, *start);
+            let cut = killed(&ends.scene.on("undo", &fresh, Some(&fault))).and_then(|()| ends.check_status(&fresh));
+            let result = match cut {
+                Ok(state) if again == "undo" || state == "rolled-back" => ends.undo_to_old(&fresh),
+                // Killed before the direction was noted: still a restore.
+                Ok(state) if state != "interrupted" || ends.scene.points_forward(&fresh) => Ok(()),
+                Ok(_) => match ends.scene.on("resume", &fresh, None) {
+                    run if run.code == Some(19) => ends.is_undone(&fresh),
+                    run => Err(format!("resume ended with {:?}: {}", run.code, run.stderr)),
+                },
+                Err(error) => Err(error),
+            };
+            about(point, again, result)
+        }
+    });
+    report("kill during undo, then undo or resume", begun, cases.len(), all, &wrong);
+}
+
+impl Scene {
+    /// Whether nothing in the journal says that undoing began.
+    fn points_forward(&self, onto: &Path) -> bool {
+        let journal = onto.join(format!("var/lib/lifeboat/restores/{}/journal", self.plan));
+        !std::fs::read_to_string(journal).unwrap().contains("\"record\":\"undoing\"")
+    }
+}
+
+#[test]
+fn power_cut_during_commit_ends_in_new_data_and_is_never_undone() {
+    if cannot_run() {
+        return;
+    }
+    let (begun, ends) = (Instant::now(), Ends::new());
+    let traced = prepared(&ends, None);
+    let points = ends.scene.points(|trace| ends.scene.traced_on("commit", &traced, trace));
+    let wrong = in_parallel(&points, |point| {
+        let fault = format!("{}:{}:kill", point.0, point.1);
+        let fresh = prepared(&ends, None);
+        about(point, "commit", killed(&ends.scene.on("commit", &fresh, Some(&fault))))?;
+        let state = ends.check_status(&fresh)?;
+        if state != "waiting-for-boot" {
+            let undo = ends.scene.on("undo", &fresh, None);
+            let refused = undo.code == Some(2) && snapshot(&fresh) == ends.new;
+            about(point, "undo", if refused { Ok(()) } else { Err(format!("{:?} {}", undo.code, undo.stderr)) })?;
+        }
+        if state != "committed" {
+            let again = if point.1 % 2 == 0 || state != "interrupted" { "commit" } else { "resume" };
+            let run = ends.scene.on(again, &fresh, None);
+            about(point, again, if run.code == Some(0) { Ok(()) } else { Err(run.stderr) })?;
+        }
+        let after = (snapshot(&fresh), handed_over(&fresh));
+        if after != (ends.new.clone(), ends.new_kept.clone()) {
+            return about(point, "after", Err(format!("not the new data:{}", difference(&ends.new, &after.0))));
+        }
+        let stage = fresh.join(format!("var/lib/lifeboat/restores/{}/stage", ends.scene.plan));
+        about(point, "after", if stage.exists() { Err("the old data is still there".into()) } else { Ok(()) })
+    });
+    report("kill during commit, then undo and commit", begun, points.len(), points.len(), &wrong);
+}
+
+#[test]
+fn a_failing_or_full_disk_is_never_success_and_is_told_truthfully() {
+    if cannot_run() {
+        return;
+    }
+    let (begun, ends) = (Instant::now(), Ends::new());
+    let traced = ends.scene.fresh();
+    let mut cases = Vec::new();
+    let restore = ends.scene.points(|trace| ends.scene.traced_restore(&traced, trace));
+    cases.extend(restore.into_iter().map(|point| ("restore", None, point)));
+    for command in ["undo", "commit"] {
+        let traced = prepared(&ends, None);
+        let points = ends.scene.points(|trace| ends.scene.traced_on(command, &traced, trace));
+        cases.extend(points.into_iter().map(|point| (command, None, point)));
+    }
+    let traced = prepared(&ends, Some(MIDDLE));
+    let resume = ends.scene.points(|trace| ends.scene.traced_on("resume", &traced, trace));
+    cases.extend(resume.into_iter().map(|point| ("resume", Some(MIDDLE), point)));
+    let actions = ["eio", "enospc", "erofs"];
+    let all: Vec<_> = cases.iter().flat_map(|case| actions.map(|action| (case, action))).collect();
+    let some = sample(&all, 17);
+    let wrong = in_parallel(&some, |((command, start, point), action)| {
+        let fault = format!("{}:{}:{action}", point.0, point.1);
+        let then: &[&str] = if *command == "commit" { &["commit"] } else { &["resume", "undo"] };
+        for then in then {
+            let fresh = match *command {
+                "restore" => ends.scene.fresh(),
+                _ => prepared(&ends, *start),
+            };
+            let run = match *command {
+                "restore" => ends.scene.restore(&fresh, Some(&fault)),
+                other => ends.scene.on(other, &fresh, Some(&fault)),
+            };
+            let told = match run.code {
+                None | Some(0 | 1) => Err(format!("ended with {:?}", run.code)),
+                Some(_) => ends.agree(&fresh, run.failed_state()).and_then(|()| ends.check_status(&fresh).map(drop)),
+            };
+            let back = *command == "undo" && !ends.scene.points_forward(&fresh);
+            let result = told.and_then(|()| match *then {
+                "resume" if back => match ends.scene.on("resume", &fresh, None).code {
+                    Some(19 | 2) => ends.is_undone(&fresh),
+                    other => Err(format!("resume ended with {other:?}")),
+                },
+                "resume" => ends.resume_to_new(&fresh),
+                "undo" => ends.undo_to_old(&fresh),
+                _ => {
+                    let run = ends.scene.on("commit", &fresh, None);
+                    let over = run.code == Some(0) || run.stderr.contains("was committed");
+                    let new = snapshot(&fresh) == ends.new && handed_over(&fresh) == ends.new_kept;
+                    if over && new { Ok(()) } else { Err(format!("commit: {:?} {}", run.code, run.stderr)) }
+                }
+            });
+            about(point, &format!("{command} {action}, then {then}"), result)?;
+        }
+        Ok(())
+    });
+    report("errors during restore, undo, commit and resume", begun, some.len(), all.len(), &wrong);
+}
