@@ -82,10 +82,13 @@ impl Failure {
                 Ending::Failed,
                 "change nothing on the box; the old and the restored data are both under /var/lib/lifeboat",
             ),
-            RestoreError::Writing { source, .. } | RestoreError::Target { source, .. } => match source.kind() {
-                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-                    (Ending::NoSpace, "make room on the box and run 'lifeboat resume', or go back with 'lifeboat undo'")
-                }
+            RestoreError::Writing { source, .. }
+            | RestoreError::Target { source, .. }
+            | RestoreError::Journal(JournalError::Io { source, .. }) => match source.kind() {
+                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => (
+                    Ending::NoSpace,
+                    "make room on the box and run 'lifeboat resume', or 'lifeboat undo', which makes room by itself",
+                ),
                 _ => (Ending::Interrupted, "check the box's disk, then run 'lifeboat resume' or 'lifeboat undo'"),
             },
             RestoreError::ReadBack { .. } | RestoreError::Journal(_) => {

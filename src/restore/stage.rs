@@ -227,7 +227,13 @@ impl Stager<'_> {
             EntryKind::HardLink { to } => {
                 let (from, from_name) = self.link_master(staging, to)?;
                 make_way(staging, entry, &parent, &name, &relative)?;
-                parent.make_link(&name, &from, &from_name)?;
+                match parent.make_link(&name, &from, &from_name) {
+                    // The two lie on different filesystems of this box: each gets the content.
+                    Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+                        copy_apart(&from, &from_name, &parent, &name)?;
+                    }
+                    other => other?,
+                }
                 let stat = parent.stat_child(&name)?.ok_or_else(vanished)?;
                 staging.content.add(content_record(source, &relative, &entry.kind, None));
                 staging.tree.add(tree::record_of(&parent, &name, stat, &relative, false)?);
@@ -384,6 +390,14 @@ pub(super) fn carry(staging: &mut Staging, root: &Dir, path: &RelPath) -> io::Re
     };
     staging.tree.add(record(&relative, stat.kind, &of, Some(content)));
     Ok(())
+}
+
+fn copy_apart(from: &Dir, from_name: &[u8], to: &Dir, name: &[u8]) -> io::Result<()> {
+    let (mut source, stat) = (from.read_file(from_name)?, from.stat_child(from_name)?.ok_or_else(vanished)?);
+    let mut file = to.create_file(name)?;
+    fault::point("write.data")?;
+    io::copy(&mut source, &mut file)?;
+    dir::set_metadata(&file, (stat.uid, stat.gid), stat.mode, &dir::xattrs(&source)?, stat.mtime)
 }
 
 fn unknown_owner(step: &Step, entry: &Entry, destination: &RelPath) -> serde_json::Result<Vec<u8>> {

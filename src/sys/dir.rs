@@ -337,7 +337,14 @@ pub fn sync_file(file: &File) -> io::Result<()> {
 /// An extended attribute: name with its namespace, and value.
 pub type Xattr = (Vec<u8>, Vec<u8>);
 
-/// All extended attributes of an open file or directory; empty where the filesystem has none.
+/// Whether an attribute is data of whoever wrote the file. Others are given by the machine: labels of a security module,
+/// btrfs's compression that a directory hands down.
+fn is_data(name: &[u8]) -> bool {
+    let kinds = [&b"user."[..], b"trusted.", b"system.posix_acl_"];
+    kinds.iter().any(|kind| name.starts_with(kind)) || name == b"security.capability"
+}
+
+/// The extended attributes of an open file or directory that are its data; empty where the filesystem has none.
 pub fn xattrs(file: impl AsFd) -> io::Result<Vec<Xattr>> {
     let file = file.as_fd();
     let mut list = vec![0; 64 * 1024];
@@ -347,7 +354,7 @@ pub fn xattrs(file: impl AsFd) -> io::Result<Vec<Xattr>> {
         Err(error) => return Err(error.into()),
     };
     let mut found = Vec::new();
-    for name in list.get(..length).unwrap_or_default().split(|&b| b == 0).filter(|name| !name.is_empty()) {
+    for name in list.get(..length).unwrap_or_default().split(|&b| b == 0).filter(|name| is_data(name)) {
         let mut value = vec![0; 64 * 1024];
         match rustix::fs::fgetxattr(file, OsStr::from_bytes(name), &mut value[..]) {
             Ok(length) => value.truncate(length),

@@ -47,10 +47,10 @@ impl<'a> Comparison<'a> {
     /// What the ground looks like, after everything was seen.
     pub fn finish(self) -> io::Result<Ground> {
         let mut ground = Ground { changes: self.changes, ..Ground::default() };
-        let top = self.root.stat_self()?.dev;
+        let home = device_of(self.root, &AREA.parse().map_err(io::Error::other)?)?;
         for destination in self.destinations.values().flatten() {
             if !ground.sites.contains_key(destination) {
-                let (site, free) = look(self.root, top, destination)?;
+                let (site, free) = look(self.root, home, destination)?;
                 ground.free.entry(site.area.clone()).or_insert(free);
                 ground.sites.insert(destination.clone(), site);
             }
@@ -114,19 +114,33 @@ fn is_same(parent: &Dir, name: &[u8], live: Stat, entry: &Entry, content: Option
     })
 }
 
-/// Looks at one destination: its filesystem, what is there, and what stands in the way.
-fn look(root: &Dir, top: u64, destination: &RelPath) -> io::Result<(Site, Free)> {
+/// Device of the filesystem or subvolume on which `path` is or would be.
+fn device_of(root: &Dir, path: &RelPath) -> io::Result<u64> {
+    let mut device = root.stat_self()?.dev;
+    for parent in path.ancestors().into_iter().chain([path.clone()]) {
+        match root.dir(&parent) {
+            Ok(dir) => device = dir.stat_self()?.dev,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(device)
+}
+
+/// Looks at one destination: its filesystem, what is there, and what stands in the way. `home` is the device of
+/// Lifeboat's directory; `/var` may be a filesystem or a subvolume of its own, and then that is not the root's.
+fn look(root: &Dir, home: u64, destination: &RelPath) -> io::Result<(Site, Free)> {
     let mut refusal = None;
     // The deepest existing directory above it, and the outermost directory on that directory's filesystem.
     let mut nearest = root.again()?;
     let mut outermost: Option<RelPath> = None;
-    let mut dev = top;
+    let mut dev = root.stat_self()?.dev;
     for parent in destination.ancestors() {
         match root.dir(&parent) {
             Ok(dir) => {
                 let here = dir.stat_self()?.dev;
                 if here != dev {
-                    outermost = (here != top).then(|| parent.clone());
+                    outermost = Some(parent.clone());
                     dev = here;
                 }
                 nearest = dir;
@@ -138,10 +152,12 @@ fn look(root: &Dir, top: u64, destination: &RelPath) -> io::Result<(Site, Free)>
             }
         }
     }
-    let area = match outermost.map(|outermost| outermost.join(OTHER_AREA.as_bytes())) {
-        Some(Ok(area)) => area,
-        _ => AREA.parse().map_err(io::Error::other)?,
-    };
+    let area = match outermost {
+        _ if dev == home => AREA.parse(),
+        Some(outermost) => outermost.join(OTHER_AREA.as_bytes()),
+        None => OTHER_AREA.parse(),
+    }
+    .map_err(io::Error::other)?;
     let live = if refusal.is_none() { root.stat(destination)? } else { None };
     if let (Some(_), None) = (live, &refusal)
         && root.parent(destination)?.is_mount_point(destination.file_name())?

@@ -212,7 +212,7 @@ pub fn pack(source: &Path, apps: &[App], archive: &Path) {
     put(source, "../owners", "+106 radicale:106\n");
     put(source, "../groups", "+109 radicale:109\n");
     sh(&format!(
-        "cd '{}'; tar --xattrs --acls --owner-map=../owners --group-map=../groups -czf '{}' {} {name}",
+        "cd '{}'; tar --sparse --xattrs --acls --owner-map=../owners --group-map=../groups -czf '{}' {} {name}",
         source.display(),
         archive.display(),
         paths.join(" ")

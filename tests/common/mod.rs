@@ -4,4 +4,5 @@
 
 pub mod archives;
 pub mod boxes;
+pub mod disks;
 pub mod rescue;
