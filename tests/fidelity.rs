@@ -464,7 +464,6 @@ fn attributes_lists_capabilities_holes_and_links_are_as_gnu_tar_extracts_them() 
 }
 
 #[test]
-#[ignore = "FAULT: carry_out in src/rescue lets go of the backup's mount before the archive on it is closed"]
 fn a_restore_from_a_disk_image_leaves_nothing_mounted() {
     if let Some(why) = disks::cannot_mount(&["mke2fs", "mkfs.vfat", "sfdisk", "losetup", "python3"]) {
         eprintln!("SKIPPED: {why}");

@@ -247,7 +247,6 @@ fn another_run_on_the_same_box_is_waited_for_by_the_user() {
 }
 
 #[test]
-#[ignore = "FAULT: src/restore/status.rs counts apps on the road 'blocked' among the finished ones"]
 fn an_app_that_was_not_restored_is_not_called_finished() {
     needs!(needs_root());
     let box_ = SmallBox::new();

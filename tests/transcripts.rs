@@ -150,7 +150,6 @@ fn a_rescue_by_commands_reads_well_from_survey_to_commit() {
 }
 
 #[test]
-#[ignore = "FAULT: data_state in src/restore/status.rs still says that the old data is kept after it was removed"]
 fn after_a_commit_nobody_says_that_the_old_data_is_kept() {
     if !can_run() {
         return;

@@ -13,6 +13,8 @@ pub enum DataState {
     OldDataActive,
     /// Every chosen app has the restored data; the old data is kept until `commit`.
     NewDataActive,
+    /// Every chosen app has the restored data, and the old data was removed on the user's word.
+    Committed,
     /// Some paths were exchanged and some not; `resume` or `undo` finishes, and so does the next boot.
     Mixed,
     /// The journal or the disk could not be read well enough to tell; nothing is lost.
@@ -25,6 +27,7 @@ impl fmt::Display for DataState {
             DataState::Untouched => "nothing on the box was changed",
             DataState::OldDataActive => "all apps on the box still have their old data",
             DataState::NewDataActive => "the restored data is in place, the old data is still kept",
+            DataState::Committed => "the restored data is in place, the old data was removed",
             DataState::Mixed => "some apps have restored data and some have old data, and nothing is lost",
             DataState::Unknown => "it cannot be told which data is in place; nothing was removed",
         })

@@ -21,10 +21,13 @@ pub fn carry_out(host: &Host, prepared: Prepared, consent: &Consent, progress: &
         return Err(Failure { state, ..Failure::blocked(blocker) });
     }
     let losses = has_losses(&prepared.plan);
-    let Prepared { target, root, owners, mut archive, plan, program, _location, .. } = prepared;
+    // The location first: what is opened from it has to be closed before it is unmounted.
+    let Prepared { _location, target, root, owners, mut archive, plan, program, .. } = prepared;
     let again = root.again().map_err(|error| unopened(&error))?;
     let mut restore =
         Restore::begin(root, plan, consent).map_err(|error| Failure::of_restore(&error, restore::data_on(&again)))?;
+    // An open handle would keep the box from being unmounted at the end.
+    drop(again);
     let notes = drive(host, &target, &mut restore, Some((&mut *archive, &owners)), program, progress)?;
     let status = stand(&restore)?;
     let_go(restore, target)?;

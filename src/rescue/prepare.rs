@@ -7,7 +7,7 @@ use crate::model::app::AppId;
 use crate::model::archive::{ArchiveId, Generation};
 use crate::model::ending::Ending;
 use crate::model::entry::Entry;
-use crate::model::finding::Report;
+use crate::model::finding::{Report, Severity};
 use crate::model::manifest;
 use crate::model::path::RelPath;
 use crate::model::plan::RestorePlan;
@@ -51,8 +51,14 @@ pub fn location(host: &Host, path: &Path) -> Result<Location, Failure> {
     }
     let mut surveyed = survey::survey(host, &[Place::Image(path.to_owned())], &is_backup)?;
     let Some(first) = surveyed.survey.locations.first() else {
-        let sentence = format!("\"{}\" holds no backup", path.display());
-        return Err(Failure::untouched(Ending::NoBackup, sentence, "name another disk or file"));
+        let mut sentence = format!("\"{}\" holds no backup", path.display());
+        let mut advice = "name another disk or file".to_owned();
+        // What could not be looked at may be where the backup is.
+        if let Some(unread) = surveyed.survey.findings.iter().find(|finding| finding.severity > Severity::Note) {
+            sentence = format!("{sentence}; {}: {}", unread.subject, unread.what);
+            advice.clone_from(&unread.advice);
+        }
+        return Err(Failure::untouched(Ending::NoBackup, sentence, advice));
     };
     let found = first.path().to_owned();
     let path = match surveyed.holder(&found) {

@@ -291,7 +291,10 @@ impl Stager<'_> {
             }
         }
         xattrs.sort();
-        Ok(Metadata { owner, mode: entry.mode, mtime: entry.mtime, xattrs, is_listed: true })
+        // A set-id program whose owner is not known here would run as root.
+        let is_stranger = !self.owners.knows(&entry.owner) && !matches!(entry.kind, EntryKind::Directory);
+        let mode = if is_stranger { entry.mode & 0o1777 } else { entry.mode };
+        Ok(Metadata { owner, mode, mtime: entry.mtime, xattrs, is_listed: true })
     }
 
     /// Copies exactly `size` bytes and returns their digest; holes stay holes.
@@ -405,7 +408,7 @@ fn unknown_owner(step: &Step, entry: &Entry, destination: &RelPath) -> serde_jso
     let mut line = serde_json::to_vec(&serde_json::json!({
         "app": step.app, "path": destination,
         "user": text(&entry.owner.user), "uid": entry.owner.uid,
-        "group": text(&entry.owner.group), "gid": entry.owner.gid,
+        "group": text(&entry.owner.group), "gid": entry.owner.gid, "mode": entry.mode,
     }))?;
     line.push(b'\n');
     Ok(line)

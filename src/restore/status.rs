@@ -73,7 +73,10 @@ fn stand(root: &Dir, records: &[Record], plan: &RestorePlan) -> Standing {
     let state = state(records, plan);
     let settled = matches!(state, RestoreState::Restored | RestoreState::WaitingForBoot | RestoreState::Committed);
     let waiting = waiting(records, plan);
-    let done = plan.apps.iter().filter(|app| settled && app.road != Road::NoData && !waiting.contains(&app.name));
+    let done = plan
+        .apps
+        .iter()
+        .filter(|app| settled && matches!(app.road, Road::InPlace | Road::Parked) && !waiting.contains(&app.name));
     let done = done.map(|app| app.name.clone()).collect();
     Standing {
         state,
@@ -116,7 +119,7 @@ pub(super) fn data_state(root: &Dir, plan: &RestorePlan, records: &[Record]) -> 
     }
     // After that the old data, by which the disk tells, may be removed.
     if has(|record| matches!(record, Record::Committing)) {
-        return DataState::NewDataActive;
+        return DataState::Committed;
     }
     let seen: Result<Vec<Data>, RestoreError> =
         live.into_iter().map(|step| exchange::data(root, plan, records, step)).collect();
