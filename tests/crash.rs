@@ -248,29 +248,26 @@ fn power_cut_during_undo_ends_in_old_data() {
     let cases = each_with(&cases, ["undo", "resume"]);
     let wrong = in_parallel(&cases, |((start, point), again)| {
         let fault = format!("{}:{}:kill", point.0, point.1);
-        {
-            let again = *again;
-            let fresh = prepared(&ends, *start);
-            let cut = killed(&ends.scene.on("undo", &fresh, Some(&fault))).and_then(|()| ends.check_status(&fresh));
-            let result = match cut {
-                Ok(state) if again == "undo" || state == "rolled-back" => ends.undo_to_old(&fresh),
-                // Killed before the direction was noted: still a restore.
-                Ok(state) if state != "interrupted" || ends.scene.points_forward(&fresh) => Ok(()),
-                Ok(_) => match ends.scene.on("resume", &fresh, None) {
-                    run if run.code == Some(19) => ends.is_undone(&fresh),
-                    run => Err(format!("resume ended with {:?}: {}", run.code, run.stderr)),
-                },
-                Err(error) => Err(error),
-            };
-            about(point, again, result)
-        }
+        let fresh = prepared(&ends, *start);
+        let cut = killed(&ends.scene.on("undo", &fresh, Some(&fault))).and_then(|()| ends.check_status(&fresh));
+        let result = match cut {
+            Ok(state) if *again == "undo" || state == "rolled-back" => ends.undo_to_old(&fresh),
+            // Killed before the direction was noted: still a restore.
+            Ok(state) if state != "interrupted" || ends.scene.goes_forward(&fresh) => Ok(()),
+            Ok(_) => match ends.scene.on("resume", &fresh, None) {
+                run if run.code == Some(19) => ends.is_undone(&fresh),
+                run => Err(format!("resume ended with {:?}: {}", run.code, run.stderr)),
+            },
+            Err(error) => Err(error),
+        };
+        about(point, again, result)
     });
     report("kill during undo, then undo or resume", begun, cases.len(), all, &wrong);
 }
 
 impl Scene {
     /// Whether nothing in the journal says that undoing began.
-    fn points_forward(&self, onto: &Path) -> bool {
+    fn goes_forward(&self, onto: &Path) -> bool {
         let journal = onto.join(format!("var/lib/lifeboat/restores/{}/journal", self.plan));
         !std::fs::read_to_string(journal).unwrap().contains("\"record\":\"undoing\"")
     }
@@ -346,7 +343,7 @@ fn a_failing_or_full_disk_is_never_success_and_is_told_truthfully() {
                 None | Some(0 | 1) => Err(format!("ended with {:?}", run.code)),
                 Some(_) => ends.agree(&fresh, run.failed_state()).and_then(|()| ends.check_status(&fresh).map(drop)),
             };
-            let back = *command == "undo" && !ends.scene.points_forward(&fresh);
+            let back = *command == "undo" && !ends.scene.goes_forward(&fresh);
             let result = told.and_then(|()| match *then {
                 "resume" if back => match ends.scene.on("resume", &fresh, None).code {
                     Some(19 | 2) => ends.is_undone(&fresh),
