@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 pub const AREA: &str = "var/lib/lifeboat";
 /// Lifeboat's own directory on another filesystem or subvolume of the target, below its top.
 pub const OTHER_AREA: &str = ".lifeboat";
+/// Suffixes of the files that SQLite keeps beside a database; they belong to that one database and to no other.
+pub const SIDECARS: [&[u8]; 3] = [b"-wal", b"-shm", b"-journal"];
 
 /// One destination.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,7 +35,9 @@ pub struct Site {
 pub enum LiveKind {
     /// A directory.
     Directory,
-    /// A file, a link or anything else that is not a directory.
+    /// A symbolic link.
+    Link,
+    /// A file or anything else that is neither a directory nor a link.
     Other,
 }
 
