@@ -118,7 +118,7 @@ pub fn prepare(host: &Host, request: &Request, access: Access, progress: &dyn Pr
     let unfinished = restore::standing(&root)
         .map_err(|error| Failure::of_restore(&error, crate::model::state::DataState::Untouched))?;
     let unfinished = unfinished.filter(restore::Standing::is_open);
-    let mut comparison = Comparison::with(&root, &owners, &installation.freedombox);
+    let mut comparison = Comparison::with(&root, &owners, &installation.freedombox, request.apps.as_deref());
     let verified = verify_archive(archive.as_mut(), request.apps.as_deref(), &mut comparison, progress)?;
     let ground = comparison.finish().map_err(|error| {
         let sentence = format!("looking at the box's disk: {error}");
