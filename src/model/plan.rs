@@ -92,7 +92,10 @@ impl RestorePlan {
     /// done".
     pub fn has_losses(&self) -> bool {
         self.apps.iter().any(|app| {
-            app.road == Road::Blocked || app.verdict == Verdict::Damaged || app.left_out.iter().any(|left| left.lost)
+            app.road == Road::Blocked
+                || app.is_kept_only()
+                || app.verdict == Verdict::Damaged
+                || app.left_out.iter().any(|left| left.lost)
         })
     }
 }
@@ -150,6 +153,11 @@ pub struct AppPlan {
 }
 
 impl AppPlan {
+    /// Whether its data is only kept on the box, because the app cannot be installed there.
+    pub fn is_kept_only(&self) -> bool {
+        self.road == Road::Parked && matches!(self.version, VersionVerdict::PackageGone { .. })
+    }
+
     /// Whether the next normal boot has something to do for it.
     pub fn waits_for_boot(&self) -> bool {
         match self.road {

@@ -216,7 +216,7 @@ fn describe_next_boot(input: &Input, manifest: &Manifest, placed: &[(RelPath, Re
         app.next_boot.push(format!("import its {engine} database"));
     } else if manifest.settings_file.as_ref().is_some_and(restores) {
         app.next_boot.push("import its settings".into());
-    } else if manifest.hooks_at(&box_.freedombox).contains(&Hook::RestorePost) {
+    } else if manifest.database.is_none() && manifest.hooks_at(&box_.freedombox).contains(&Hook::RestorePost) {
         app.next_boot.push("let FreedomBox finish the app's restore".into());
     }
 }

@@ -34,7 +34,8 @@ pub(super) fn draft(input: &Input) -> Draft {
                 Verdict::Damaged => format!("'{name}' is damaged in the backup"),
                 _ => format!("'{name}' may be damaged: the backup is, and nothing proves that this part is whole"),
             };
-            let advice = "use another backup, choose other apps, or pass --accept-damage to restore what is left";
+            let advice = "use another backup, choose other apps, or pass --accept-damage to restore what is left; 'lifeboat verify' \
+                 names what is damaged";
             draft.blockers.push(crate::model::plan::Blocker {
                 kind: BlockerKind::Damaged,
                 app: Some(name.clone()),

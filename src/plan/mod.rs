@@ -213,7 +213,3 @@ impl Draft {
         }
     }
 }
-
-#[cfg(test)]
-#[path = "plan_tests.rs"]
-mod tests;

@@ -32,12 +32,12 @@ pub(super) fn place(
         if let Some(taken) = draft.taken.iter().find(|taken| overlap(&taken.destination, &to)) {
             let (reason, lost) = match to.moved(&taken.destination, &taken.source) {
                 Some(same) if same == from => (format!("it is restored with '{}'", taken.app), false),
-                _ => (format!("'{}' has \"{}\" already", taken.app, taken.destination), true),
+                _ => (format!("'{}' has \"/{}\" already", taken.app, taken.destination), true),
             };
             leave(app, &from, &reason, lost);
             continue;
         }
-        let site = input.ground.sites.get(&to).ok_or_else(|| format!("\"{to}\" could not be looked at on the box"))?;
+        let site = input.ground.sites.get(&to).ok_or_else(|| format!("\"/{to}\" could not be looked at on the box"))?;
         if let Some(why) = &site.refusal {
             return Err(why.clone());
         }
@@ -65,7 +65,9 @@ fn sources(
         if !today.ever_had(path) && !known.ever_had(path) {
             let reason = "it does not belong to this app in any FreedomBox version, so it is not restored";
             leave(app, path, reason, content.is_some());
-            draft.warnings.push(format!("{}: \"{path}\" is not a path of this app and is not restored", archived.name));
+            draft
+                .warnings
+                .push(format!("{}: \"/{path}\" is not a path of this app and is not restored", archived.name));
         } else if content.is_some_and(|content| content.kind == Some(RootKind::Symlink)) && is_directory(today, path) {
             leave_link(input, archived, today, draft, app, path);
         } else if content.is_some() {
@@ -90,11 +92,11 @@ fn leave_link(
 ) {
     let other = today.renames.iter().filter(|rename| rename.from == *path).map(|rename| &rename.to);
     match other.clone().find(|to| archived.paths.contains(to) && held(input, to).is_some()) {
-        Some(to) => leave(app, path, &format!("it is a link; its data is in \"{to}\", which is restored"), false),
+        Some(to) => leave(app, path, &format!("it is a link; its data is in \"/{to}\", which is restored"), false),
         None => {
             leave(app, path, "it is a link in the backup, and what it points to was not backed up", true);
             let name = &archived.name;
-            draft.warnings.push(format!("{name}: \"{path}\" is only a link in the backup; its data is not there"));
+            draft.warnings.push(format!("{name}: \"/{path}\" is only a link in the backup; its data is not there"));
         }
     }
 }
@@ -109,7 +111,7 @@ fn name_the_rest(input: &Input, sources: &[RelPath], placed: &[(RelPath, RelPath
         if parts.is_empty() {
             leave(app, path, &format!("FreedomBox {freedombox} has no place for it"), true);
         } else if held(input, path).is_some_and(|whole| whole.files > files) {
-            let names: Vec<String> = parts.iter().map(|part| format!("\"{}\"", part.path)).collect();
+            let names: Vec<String> = parts.iter().map(|part| format!("\"/{}\"", part.path)).collect();
             let names = names.join(" and ");
             leave(
                 app,
@@ -128,17 +130,17 @@ fn surprises(input: &Input, app: &AppPlan, content: &RootContent, to: &RelPath, 
     match (content.kind, site.live) {
         (Some(RootKind::Symlink), Some(LiveKind::Link)) => None,
         (_, Some(LiveKind::Link)) => Some(format!(
-            "{name}: \"{to}\" is a link on the box; the restored data takes the link's place, and what it points to \
+            "{name}: \"/{to}\" is a link on the box; the restored data takes the link's place, and what it points to \
              stays as it is"
         )),
         (Some(RootKind::Directory) | None, Some(LiveKind::Other)) => {
-            Some(format!("{name}: \"{to}\" is a file on the box and a directory in the backup, which takes its place"))
+            Some(format!("{name}: \"/{to}\" is a file on the box and a directory in the backup, which takes its place"))
         }
         (Some(RootKind::Directory), Some(LiveKind::Directory)) if content.entries == 1 && removed > 0 => {
-            Some(format!("{name}: \"{to}\" is empty in the backup; {removed} entries on the box are moved away"))
+            Some(format!("{name}: \"/{to}\" is empty in the backup; {removed} entries on the box are moved away"))
         }
         (Some(kind), Some(LiveKind::Directory)) if kind != RootKind::Directory => {
-            Some(format!("{name}: \"{to}\" is a directory on the box and a file in the backup, which takes its place"))
+            Some(format!("{name}: \"/{to}\" is a directory on the box and a file in the backup, which takes its place"))
         }
         _ => None,
     }

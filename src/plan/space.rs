@@ -78,8 +78,8 @@ pub(super) fn judge(input: &Input, draft: &mut Draft, needs: &[(RelPath, SpaceNe
     }
 }
 
-/// The smallest single app whose absence makes the rest fit, else the largest ones together. Each proposal is tried:
-/// the plan without them is made and fits.
+/// What to leave out: the smallest single app whose absence is enough, else all that do not fit beside the smaller
+/// ones. Each proposal is tried: the plan without them is made and fits.
 fn proposal(input: &Input, draft: &Draft) -> String {
     let is_restored = |app: &&AppPlan| matches!(app.road, Road::InPlace | Road::Parked);
     let size = |app: &AppPlan| {
@@ -88,27 +88,31 @@ fn proposal(input: &Input, draft: &Draft) -> String {
             sum.saturating_add(step.bytes.0).saturating_add(step.entries.saturating_mul(PER_ENTRY))
         })
     };
-    let mut apps: Vec<(u64, &AppId)> =
-        draft.apps.iter().filter(is_restored).map(|app| (size(app), &app.archived_as)).collect();
+    let mut apps: Vec<(u64, AppId)> =
+        draft.apps.iter().filter(is_restored).map(|app| (size(app), app.archived_as.clone())).collect();
     apps.sort();
-    let one = (0..apps.len()).find_map(|at| without(input, &apps, at..at + 1));
-    // At least one app has to stay, or nothing would be left to restore.
-    let more = || (1..apps.len()).rev().find_map(|at| without(input, &apps, at..apps.len()));
-    match one.or_else(more) {
-        Some((left, kept)) => format!("make room on the box, or leave out {left}: --apps {kept}"),
-        None => "make room on the box; it is too little even for the smallest app alone".to_owned(),
+    let apps: Vec<AppId> = apps.into_iter().map(|(_, name)| name).collect();
+    let without = |left: &AppId| apps.iter().filter(|name| *name != left).cloned().collect::<Vec<AppId>>();
+    let kept = apps.iter().map(without).find(|rest| fits(input, rest)).unwrap_or_else(|| {
+        apps.iter().fold(Vec::new(), |mut kept, name| {
+            kept.push(name.clone());
+            if !fits(input, &kept) {
+                kept.pop();
+            }
+            kept
+        })
+    });
+    if kept.is_empty() {
+        return "make room on the box; there is too little for any of the apps".to_owned();
     }
+    let left: Vec<String> = apps.iter().filter(|name| !kept.contains(name)).map(|name| format!("'{name}'")).collect();
+    let kept: Vec<&str> = kept.iter().map(AppId::as_str).collect();
+    format!("make room on the box, or leave out {}: --apps {}", left.join(", "), kept.join(","))
 }
 
-/// The names of the apps in `dropped`, and those of the rest for the command line, when the rest is not empty and fits.
-fn without(input: &Input, apps: &[(u64, &AppId)], dropped: std::ops::Range<usize>) -> Option<(String, String)> {
-    let left: Vec<String> = apps.get(dropped.clone())?.iter().map(|(_, name)| format!("'{name}'")).collect();
-    let rest = apps.iter().enumerate().filter(|(at, _)| !dropped.contains(at));
-    let mut rest: Vec<AppId> = rest.map(|(_, (_, name))| (*name).clone()).collect();
-    rest.sort();
-    let fewer = Input { chosen: Some(&rest), ..*input };
+/// Whether a plan for these apps restores something and has room.
+fn fits(input: &Input, apps: &[AppId]) -> bool {
+    let fewer = Input { chosen: Some(apps), ..*input };
     let draft = damage::draft(&fewer);
-    let fits = !draft.steps.is_empty() && shortages(&needs(&fewer, &draft)).is_empty();
-    let kept: Vec<&str> = rest.iter().map(AppId::as_str).collect();
-    fits.then(|| (left.join(", "), kept.join(",")))
+    !draft.steps.is_empty() && shortages(&needs(&fewer, &draft)).is_empty()
 }

@@ -82,9 +82,18 @@ impl View for RestorePlan {
         );
         text += &wrap("  ", &box_);
         text.push_str("Nothing has been changed so far.\n");
-        text += &group(self, Road::InPlace, "RESTORED NOW");
-        text += &group(self, Road::Parked, "BROUGHT ONTO THE BOX NOW, FINISHED AT ITS NEXT START");
-        text += &group(self, Road::Blocked, "NOT RESTORED");
+        // A plan that cannot be carried out must not read as if it were.
+        let be = if self.blockers.is_empty() { "" } else { "WOULD BE " };
+        let is_on = |road: Road| move |app: &AppPlan| app.road == road && !app.is_kept_only();
+        text += &group(self, &is_on(Road::InPlace), &format!("{be}RESTORED NOW"));
+        let waiting = format!("{be}BROUGHT ONTO THE BOX NOW, FINISHED AT ITS NEXT START");
+        text += &group(self, &is_on(Road::Parked), &waiting);
+        text += &group(
+            self,
+            &AppPlan::is_kept_only,
+            &format!("{be}KEPT ON THE BOX, BUT THE APP CANNOT BE INSTALLED THERE"),
+        );
+        text += &group(self, &is_on(Road::Blocked), "NOT RESTORED");
         text += &nothing_to_do(self);
         text.push('\n');
         if !self.steps.is_empty() {
@@ -105,13 +114,13 @@ impl View for RestorePlan {
     }
 }
 
-fn group(plan: &RestorePlan, road: Road, title: &str) -> String {
-    let apps: Vec<&AppPlan> = plan.apps.iter().filter(|app| app.road == road).collect();
+fn group(plan: &RestorePlan, belongs: &dyn Fn(&AppPlan) -> bool, title: &str) -> String {
+    let apps: Vec<&AppPlan> = plan.apps.iter().filter(|app| belongs(app)).collect();
     if apps.is_empty() {
         return String::new();
     }
     let bytes: ByteSize = apps.iter().map(|app| app.bytes).sum();
-    let size = if road == Road::Blocked { String::new() } else { format!(", {bytes}") };
+    let size = if apps.iter().all(|app| app.road == Road::Blocked) { String::new() } else { format!(", {bytes}") };
     let mut text = format!("\n{title}: {}{size}\n", number(apps.len(), "app"));
     for app in apps {
         text += &app_lines(app);
@@ -125,16 +134,8 @@ fn nothing_to_do(plan: &RestorePlan) -> String {
         return String::new();
     }
     let names: Vec<&str> = apps.iter().map(|app| app.archived_as.as_str()).collect();
-    let mut text = format!("\nNOTHING TO DO: {} without data in the backup\n", number(apps.len(), "app"));
-    text += &wrap("  ", &names.join(", "));
-    for app in apps {
-        let left = left_out(app);
-        if !left.is_empty() {
-            text += &wrap("  ", &format!("{}:", app.name));
-            text += &left;
-        }
-    }
-    text
+    let text = format!("\nNOTHING TO DO: {} without data in the backup\n", number(apps.len(), "app"));
+    text + &wrap("  ", &names.join(", "))
 }
 
 fn app_lines(app: &AppPlan) -> String {
@@ -156,7 +157,7 @@ fn app_lines(app: &AppPlan) -> String {
         }
     };
     if app.road != Road::Blocked {
-        if let Some(version) = version(&app.version) {
+        if let Some(version) = version(app) {
             text += &wrap("    ", &version);
         }
         if !app.next_boot.is_empty() {
@@ -211,23 +212,28 @@ fn blockers(plan: &RestorePlan) -> String {
     }
     let mut text = format!("\n{}\nTHIS PLAN CANNOT BE CARRIED OUT\n", "=".repeat(80));
     for (at, blocker) in plan.blockers.iter().enumerate() {
-        text += &wrap("", &format!("{}. {}.", at + 1, capital(&blocker.what)));
+        let what = wrap("   ", &format!("{}.", capital(&blocker.what)));
+        let _ = write!(text, "{:<3}{}", format!("{}.", at + 1), what.trim_start());
         text += &wrap("   ", &format!("What to do: {}.", blocker.advice));
     }
     text
 }
 
-fn version(verdict: &VersionVerdict) -> Option<String> {
-    match verdict {
-        VersionVerdict::Same => None,
+fn version(app: &AppPlan) -> Option<String> {
+    match &app.version {
+        VersionVerdict::WillBeUpgraded { .. } if app.name != app.archived_as => {
+            Some(format!("its data is of the time when it was called {}; the box upgrades it", app.archived_as))
+        }
         VersionVerdict::WillBeUpgraded { from, to } => {
             Some(format!("its data is of app version {from}; the box has {to} and upgrades it"))
         }
-        VersionVerdict::PackageGone { packages } => {
-            Some(format!("the box's Debian release does not have {}", packages.join(", ")))
-        }
         VersionVerdict::NotRecorded => Some("the backup does not say of which version its data is".into()),
-        VersionVerdict::TargetTooOld { .. } | VersionVerdict::UnknownApp | VersionVerdict::NotInTarget => None,
+        // The reason of an app that is not restored says the rest.
+        VersionVerdict::Same
+        | VersionVerdict::PackageGone { .. }
+        | VersionVerdict::TargetTooOld { .. }
+        | VersionVerdict::UnknownApp
+        | VersionVerdict::NotInTarget => None,
     }
 }
 
