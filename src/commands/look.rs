@@ -9,9 +9,10 @@ use crate::model::plan::RestorePlan;
 use crate::model::progress::Progress;
 use crate::model::state::DataState;
 use crate::render::Output;
+use crate::render::plan::Proposal;
 use crate::render::text::ArchiveList;
 use crate::rescue::prepare::{self, is_backup, location, open_target};
-use crate::rescue::{Request, Status, places};
+use crate::rescue::{Backup, Request, Status, places};
 use crate::restore;
 use crate::source;
 use crate::survey::{self, target::Access};
@@ -63,8 +64,28 @@ pub fn verify(
 /// `lifeboat plan`.
 pub fn plan(host: &Host, output: &Output, request: &Request, progress: &dyn Progress) -> Result<Ending, Failure> {
     let prepared = prepare::prepare(host, request, Access::Read, progress)?;
-    output.show(&prepared.plan).map_err(unprinted)?;
+    let proposal = Proposal { plan: &prepared.plan, command: restore_command(request) };
+    output.show(&proposal).map_err(unprinted)?;
     Ok(verdict(&prepared.plan))
+}
+
+/// The words of the command that carries out the plan for this request, without the consent.
+fn restore_command(request: &Request) -> Vec<String> {
+    let Request { from, archive, onto, apps, accept_damage, program } = request;
+    let shown = |path: &Path| path.to_string_lossy().into_owned();
+    let (Backup::At(from) | Backup::OnBox(from)) = from;
+    let mut words = vec!["lifeboat".to_owned(), "restore".to_owned(), "--from".to_owned(), shown(from)];
+    let mut option = |name: &str, value: Option<String>| {
+        words.extend(value.map(|value| [name.to_owned(), value]).into_iter().flatten());
+    };
+    option("--archive", archive.as_ref().map(ToString::to_string));
+    option("--onto", Some(shown(onto)));
+    option("--apps", apps.as_ref().map(|apps| apps.iter().map(AppId::as_str).collect::<Vec<_>>().join(",")));
+    option("--program", program.as_deref().map(shown));
+    if *accept_damage {
+        words.push("--accept-damage".to_owned());
+    }
+    words
 }
 
 /// How a plan ends: well, or with what its first blocker says.

@@ -82,6 +82,11 @@ impl Report {
         self.apps.iter().find(|line| &line.name == app).map(|line| line.verdict)
     }
 
+    /// The damage that is about `subject`: an app, a path, or the archive as a whole.
+    pub fn damages_of(&self, subject: &str) -> impl Iterator<Item = &Finding> {
+        self.findings.iter().filter(move |finding| finding.severity == Severity::Damage && finding.subject == subject)
+    }
+
     /// Whether no damage was found; the content may still be unproven.
     pub fn is_undamaged(&self) -> bool {
         self.apps.iter().all(|line| line.verdict != Verdict::Damaged)

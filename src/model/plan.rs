@@ -1,7 +1,8 @@
 //! The restore plan: everything that a restore will do, with nothing left to decide.
 //!
 //! A plan is immutable. Its [`PlanId`] is the SHA-256 of its canonical JSON without what holds for the moment only
-//! (free space, an earlier restore that is not finished), so the same archive, target and choices always give the same id, and any difference gives another one.
+//! (free space, an earlier restore that is not finished), so the same archive, target and choices always give the same
+//! id, and any difference gives another one.
 
 use super::app::AppId;
 use super::archive::ArchiveId;
@@ -77,10 +78,35 @@ pub struct RestorePlan {
     pub blockers: Vec<Blocker>,
     /// What the user should know before consenting.
     pub warnings: Vec<String>,
+    /// Owners of restored files whose names the box does not know, by name.
+    #[serde(default)]
+    pub unknown_owners: Vec<UnknownOwner>,
     /// What is not in any FreedomBox backup and has to be done by hand.
     pub not_included: Vec<String>,
     /// What the restore needs on each filesystem.
     pub space: Vec<SpaceNeed>,
+}
+
+impl RestorePlan {
+    /// Whether something that the backup holds is not brought back, or not whole: such a restore never ends as "all
+    /// done".
+    pub fn has_losses(&self) -> bool {
+        self.apps.iter().any(|app| {
+            app.road == Road::Blocked
+                || app.is_kept_only()
+                || app.verdict == Verdict::Damaged
+                || app.left_out.iter().any(|left| left.lost)
+        })
+    }
+}
+
+/// A user or group that owns restored files and that the box does not have; root gets them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnknownOwner {
+    /// The name, escaped as [`bytes::escape`](super::bytes::escape) does.
+    pub name: String,
+    /// The apps whose data has such files, in the plan's order.
+    pub apps: Vec<AppId>,
 }
 
 /// The box that a plan is for.
@@ -107,6 +133,9 @@ pub struct AppPlan {
     pub archived_as: AppId,
     /// Which way it is restored.
     pub road: Road,
+    /// Why it is not restored; `None` on the other roads.
+    #[serde(default)]
+    pub reason: Option<String>,
     /// How its version in the archive relates to the target's.
     pub version: VersionVerdict,
     /// What verification said.
@@ -124,6 +153,11 @@ pub struct AppPlan {
 }
 
 impl AppPlan {
+    /// Whether its data is only kept on the box, because the app cannot be installed there.
+    pub fn is_kept_only(&self) -> bool {
+        self.road == Road::Parked && matches!(self.version, VersionVerdict::PackageGone { .. })
+    }
+
     /// Whether the next normal boot has something to do for it.
     pub fn waits_for_boot(&self) -> bool {
         match self.road {
@@ -144,7 +178,7 @@ pub enum Road {
     Parked,
     /// Nothing to restore: the app has no data in this archive.
     NoData,
-    /// Cannot be restored; a blocker or a reason says why.
+    /// Is not restored; the app's reason says why.
     Blocked,
 }
 
@@ -203,6 +237,9 @@ pub struct LeftOut {
     pub path: RelPath,
     /// Why.
     pub reason: String,
+    /// Whether data of the backup stays behind with it that nothing on the box stands in for.
+    #[serde(default)]
+    pub lost: bool,
 }
 
 /// One thing the executor does.

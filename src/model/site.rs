@@ -35,7 +35,9 @@ pub struct Site {
 pub enum LiveKind {
     /// A directory.
     Directory,
-    /// A file, a link or anything else that is not a directory.
+    /// A symbolic link.
+    Link,
+    /// A file or anything else that is neither a directory nor a link.
     Other,
 }
 

@@ -1,21 +1,21 @@
-//! The plan for one app: its road, its steps, and what stays in the backup.
+//! The plan for one app: its road, its steps, and what the next boot does for it.
 
-use super::{Draft, Input, version};
+use super::{Draft, Input, damage, place, version};
 use crate::model::archive::ArchivedApp;
 use crate::model::finding::Verdict;
 use crate::model::manifest::{self, Engine, Hook, Manifest, ServiceKind};
 use crate::model::path::RelPath;
-use crate::model::plan::{Action, AppPlan, BlockerKind, Changes, LeftOut, Road, Step, VersionVerdict};
+use crate::model::plan::{Action, AppPlan, BlockerKind, Changes, Road, Step, VersionVerdict};
 use crate::model::size::ByteSize;
-use crate::verify::RootKind;
 
-/// Adds the archived app to the draft.
-pub(super) fn add(input: &Input, archived: &ArchivedApp, draft: &mut Draft) {
+/// Adds the archived app to the draft; a spoiled one only to say that it stays behind.
+pub(super) fn add(input: &Input, archived: &ArchivedApp, is_spoiled: bool, draft: &mut Draft) {
     let verdict = input.report.verdict(&archived.name).unwrap_or(Verdict::NotVerifiable);
     let mut app = AppPlan {
         name: archived.name.clone(),
         archived_as: archived.name.clone(),
         road: Road::Blocked,
+        reason: None,
         version: VersionVerdict::UnknownApp,
         verdict,
         changes: Changes::default(),
@@ -24,114 +24,95 @@ pub(super) fn add(input: &Input, archived: &ArchivedApp, draft: &mut Draft) {
         next_boot: Vec::new(),
         left_out: Vec::new(),
     };
-    let Some(known) = manifest::find(&archived.name) else {
-        refuse(input, draft, &app, "no FreedomBox version known to this Lifeboat has such an app");
-        draft.apps.push(app);
-        return;
-    };
-    let today = known.today();
-    app.name = today.id.clone();
-    app.version = version::judge(archived, today, input.installation);
-    if let Some(why) = forbids(&app.version, input) {
-        refuse(input, draft, &app, &why);
-        draft.apps.push(app);
-        return;
+    match build(input, archived, is_spoiled, draft, &mut app) {
+        Ok(()) => {}
+        Err(refusal) => refuse(input, draft, &mut app, refusal),
     }
-    let placed = place(input, archived, today, draft, &mut app);
-    app.road = road(input, today, &placed);
-    steps(input, draft, &mut app, &placed);
-    describe_next_boot(input, today, &mut app);
     draft.apps.push(app);
 }
 
-/// An app that was chosen by name and cannot be restored forbids the plan; one among all only stays behind.
-fn refuse(input: &Input, draft: &mut Draft, app: &AppPlan, why: &str) {
-    match input.chosen {
-        Some(_) => {
-            let what = format!("'{}' cannot be restored onto this box: {why}", app.archived_as);
-            let advice = "choose other apps with --apps, or upgrade FreedomBox on the box first";
-            draft.block(BlockerKind::Version, Some(app.archived_as.clone()), what, advice);
-        }
-        None => draft.warnings.push(format!("{}: not restored: {why}", app.archived_as)),
-    }
+/// Why an app is not restored.
+struct Refusal {
+    kind: BlockerKind,
+    why: String,
+    advice: &'static str,
 }
 
-fn forbids(verdict: &VersionVerdict, input: &Input) -> Option<String> {
+const OTHER_APPS: &str = "choose other apps with --apps; the backup keeps this one's data";
+
+fn build(
+    input: &Input,
+    archived: &ArchivedApp,
+    is_spoiled: bool,
+    draft: &mut Draft,
+    app: &mut AppPlan,
+) -> Result<(), Refusal> {
+    let unknown = || Refusal {
+        kind: BlockerKind::Version,
+        why: "no FreedomBox version that this Lifeboat knows has such an app".into(),
+        advice: OTHER_APPS,
+    };
+    let today = manifest::find(&archived.name).ok_or_else(unknown)?.today();
+    app.name = today.id.clone();
+    app.version = version::judge(archived, today, input.installation);
+    check_version(&app.version, today, input)?;
+    if is_spoiled {
+        let why = "it is damaged in the backup".to_owned();
+        return Err(Refusal { kind: BlockerKind::Damaged, why, advice: OTHER_APPS });
+    }
+    let refused = |why| Refusal { kind: BlockerKind::Target, why, advice: OTHER_APPS };
+    let placed = place::place(input, archived, today, draft, app).map_err(refused)?;
+    if placed.is_empty() && app.left_out.iter().any(|left| left.lost) {
+        let why = match app.verdict {
+            Verdict::Damaged if !holds_anything(input, archived) => damage::UNREADABLE.to_owned(),
+            _ => "none of its data has a place on this box".to_owned(),
+        };
+        return Err(Refusal { kind: BlockerKind::Nothing, why, advice: OTHER_APPS });
+    }
+    app.road = road(input, today, &placed);
+    steps(input, draft, app, &placed);
+    describe_next_boot(input, today, &placed, app);
+    Ok(())
+}
+
+/// An app that was chosen by name and cannot be restored forbids the plan; one among all only stays behind.
+fn refuse(input: &Input, draft: &mut Draft, app: &mut AppPlan, refusal: Refusal) {
+    app.road = Road::Blocked;
+    // Damage has its own blockers, which tell how to accept it.
+    if input.chosen.is_some() && refusal.why != damage::UNREADABLE {
+        let what = format!("'{}' cannot be restored onto this box: {}", app.archived_as, refusal.why);
+        draft.block(refusal.kind, Some(app.archived_as.clone()), what, refusal.advice);
+    }
+    app.reason = Some(refusal.why);
+}
+
+fn check_version(verdict: &VersionVerdict, today: &Manifest, input: &Input) -> Result<(), Refusal> {
+    let freedombox = &input.installation.freedombox;
+    let refusal = |why, advice| Err(Refusal { kind: BlockerKind::Version, why, advice });
+    let upgrade = "upgrade FreedomBox on the box first, or choose other apps with --apps";
     match verdict {
         VersionVerdict::TargetTooOld { archive, target, needs } => {
             let needs =
                 needs.as_ref().map_or("a newer FreedomBox".to_owned(), |needs| format!("FreedomBox {needs} or newer"));
-            Some(format!("its data is of app version {archive}, the box has {target}; it needs {needs}"))
+            refusal(format!("its data is of app version {archive}, the box has {target}; it needs {needs}"), upgrade)
         }
-        VersionVerdict::NotInTarget => {
-            Some(format!("FreedomBox {} does not have this app", input.installation.freedombox))
-        }
-        VersionVerdict::UnknownApp => Some("no known FreedomBox has this app".to_owned()),
+        VersionVerdict::NotInTarget => match (&today.known_since, &today.removed_in) {
+            (Some(since), _) if *since > freedombox.upstream() => {
+                refusal(format!("the box has FreedomBox {freedombox}; the app needs {since} or newer"), upgrade)
+            }
+            (_, Some(removed)) => refusal(format!("FreedomBox has no such app any more, since {removed}"), OTHER_APPS),
+            _ => refusal(format!("FreedomBox {freedombox} does not have this app"), OTHER_APPS),
+        },
+        VersionVerdict::UnknownApp => refusal("no known FreedomBox has this app".into(), OTHER_APPS),
         VersionVerdict::Same
         | VersionVerdict::WillBeUpgraded { .. }
         | VersionVerdict::PackageGone { .. }
-        | VersionVerdict::NotRecorded => None,
+        | VersionVerdict::NotRecorded => Ok(()),
     }
 }
 
-/// Which paths of the archive go where; what cannot go anywhere is left out with its reason.
-fn place(
-    input: &Input,
-    archived: &ArchivedApp,
-    today: &Manifest,
-    draft: &mut Draft,
-    app: &mut AppPlan,
-) -> Vec<(RelPath, RelPath)> {
-    let mut left_out = |path: &RelPath, reason: String| app.left_out.push(LeftOut { path: path.clone(), reason });
-    let mut sources = Vec::new();
-    for path in &archived.paths {
-        if !today.ever_had(path) && !manifest::find(&archived.name).is_some_and(|known| known.ever_had(path)) {
-            left_out(path, "it does not belong to this app in any FreedomBox version, so it is not restored".into());
-            draft.warnings.push(format!("{}: \"{path}\" is not a path of this app and is not restored", archived.name));
-        } else if input.contents.root(path).is_some_and(|content| content.entries > 0) {
-            sources.push(path.clone());
-        } else {
-            left_out(path, "it is not in the backup; what is on the box stays as it is".into());
-        }
-    }
-    let freedombox = &input.installation.freedombox;
-    let placed = today.placements(&sources, freedombox);
-    for path in &sources {
-        if !placed.iter().any(|(from, _)| from.is_within(path) || path.is_within(from)) {
-            left_out(path, format!("FreedomBox {freedombox} has no place for it any more"));
-        }
-    }
-    let other_release = matches!(app.version, VersionVerdict::WillBeUpgraded { .. } | VersionVerdict::NotRecorded);
-    let mut kept = Vec::new();
-    for (from, to) in placed {
-        let content = input.contents.root(&from);
-        let site = input.ground.sites.get(&to);
-        let taken = draft.taken.iter().find(|(path, _)| path.is_within(&to) || to.is_within(path));
-        if content.is_none_or(|content| content.entries == 0) {
-            continue;
-        } else if other_release && today.is_config_of_release(&to) {
-            left_out(&from, "it is configuration of another Debian release; the box keeps its own".into());
-        } else if content.is_some_and(|content| content.kind == Some(RootKind::Symlink)) && is_directory(today, &from) {
-            left_out(&from, "it is a link in the backup, and what it points to was not backed up".into());
-            draft
-                .warnings
-                .push(format!("{}: \"{from}\" is only a link in the backup; its data is not there", archived.name));
-        } else if let Some((_, owner)) = taken {
-            left_out(&from, format!("it is restored with '{owner}'"));
-        } else if let Some(why) = site.map_or(Some("its place could not be looked at"), |site| site.refusal.as_deref())
-        {
-            left_out(&from, why.to_owned());
-            draft.warnings.push(format!("{}: \"{to}\" is not restored: {why}", archived.name));
-        } else {
-            draft.taken.push((to.clone(), today.id.clone()));
-            kept.push((from, to));
-        }
-    }
-    kept
-}
-
-fn is_directory(app: &Manifest, path: &RelPath) -> bool {
-    app.backups.iter().any(|backup| backup.directories.iter().any(|place| place.path == *path))
+fn holds_anything(input: &Input, archived: &ArchivedApp) -> bool {
+    archived.paths.iter().any(|path| input.contents.root(path).is_some_and(|content| content.entries > 0))
 }
 
 /// In place when the app's packages are there and its files are all that counts. Parked when the app has to be
@@ -143,7 +124,7 @@ fn road(input: &Input, app: &Manifest, placed: &[(RelPath, RelPath)]) -> Road {
         Road::NoData
     } else if !version::is_installed(app, box_)
         || app.database.is_some()
-        || app.settings_file.as_ref().is_some_and(|file| placed.iter().any(|(from, _)| from == file))
+        || app.settings_file.as_ref().is_some_and(|file| placed.iter().any(|(from, _)| file.is_within(from)))
         || (app.is_essential_at(&box_.freedombox) && box_.set_up(&app.id).is_none())
     {
         Road::Parked
@@ -201,7 +182,7 @@ fn steps(input: &Input, draft: &mut Draft, app: &mut AppPlan, placed: &[(RelPath
     }
 }
 
-fn describe_next_boot(input: &Input, manifest: &Manifest, app: &mut AppPlan) {
+fn describe_next_boot(input: &Input, manifest: &Manifest, placed: &[(RelPath, RelPath)], app: &mut AppPlan) {
     let box_ = input.installation;
     if !matches!(app.road, Road::InPlace | Road::Parked) {
         return;
@@ -226,15 +207,16 @@ fn describe_next_boot(input: &Input, manifest: &Manifest, app: &mut AppPlan) {
     if app.road == Road::Parked {
         app.next_boot.push("move the restored files in".into());
     }
-    if let Some(database) = &manifest.database {
+    let restores = |file: &RelPath| placed.iter().any(|(from, _)| file.is_within(from));
+    if let Some(database) = manifest.database.as_ref().filter(|database| restores(&database.dump)) {
         let engine = match database.engine {
             Engine::Mysql => "MariaDB",
             Engine::Postgresql => "PostgreSQL",
         };
         app.next_boot.push(format!("import its {engine} database"));
-    } else if manifest.settings_file.is_some() {
+    } else if manifest.settings_file.as_ref().is_some_and(restores) {
         app.next_boot.push("import its settings".into());
-    } else if manifest.hooks_at(&box_.freedombox).contains(&Hook::RestorePost) {
+    } else if manifest.database.is_none() && manifest.hooks_at(&box_.freedombox).contains(&Hook::RestorePost) {
         app.next_boot.push("let FreedomBox finish the app's restore".into());
     }
 }

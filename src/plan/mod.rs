@@ -4,20 +4,26 @@
 //! cannot be restored is named with its reason; what forbids the whole restore is a blocker.
 
 mod app;
+mod damage;
+mod place;
 mod space;
 mod version;
 
 use crate::model::app::AppId;
 use crate::model::archive::{ArchiveSummary, Generation};
 use crate::model::digest::Sha256Digest;
-use crate::model::finding::{Report, Verdict};
+use crate::model::finding::Report;
 use crate::model::installation::Installation;
 use crate::model::path::RelPath;
-use crate::model::plan::{AppPlan, Blocker, BlockerKind, PlanId, RestorePlan, Road, Step, TargetSummary};
+use crate::model::plan::{
+    AppPlan, Blocker, BlockerKind, PlanId, RestorePlan, Step, TargetSummary, UnknownOwner, VersionVerdict,
+};
 use crate::model::site::Ground;
 use crate::verify::Contents;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Everything that a plan is made from.
+#[derive(Clone, Copy)]
 pub struct Input<'a> {
     /// The box.
     pub installation: &'a Installation,
@@ -29,6 +35,8 @@ pub struct Input<'a> {
     pub contents: &'a Contents,
     /// What the destinations look like.
     pub ground: &'a Ground,
+    /// Names of users and groups in the archive that the box does not have.
+    pub unknown_owners: &'a BTreeSet<String>,
     /// The apps that the user chose; `None` for all in the archive.
     pub chosen: Option<&'a [AppId]>,
     /// Whether the user wants what is left of damaged apps.
@@ -43,33 +51,22 @@ pub struct Input<'a> {
 pub const NOT_INCLUDED: [&str; 9] = [
     "user accounts, their passwords and groups",
     "network connections",
-    "host name and domain settings of the old box",
+    "host name, domain names and home page of the old box",
     "backup locations, their passphrases and schedules",
-    "folders shared through Samba, Sharing, Syncthing, Deluge, Transmission and MiniDLNA",
-    "home folders",
+    "files in folders shared by Samba, Sharing, Syncthing, Deluge, Transmission and MiniDLNA, and the list of Samba's \
+     shares",
+    "home folders, /root among them",
     "WireGuard connections",
     "downloads and torrents",
-    "packages and settings made outside FreedomBox",
+    "packages, package sources, timed jobs and settings made outside FreedomBox",
 ];
 
 /// Makes the plan.
 pub fn plan(input: &Input) -> RestorePlan {
-    let mut draft = Draft::default();
-    for name in input.chosen.unwrap_or_default() {
-        if !input.summary.apps.iter().any(|app| app.name == *name) {
-            let what = format!("the backup does not hold the app '{name}'");
-            draft.block(BlockerKind::Nothing, Some(name.clone()), what, "run 'lifeboat list' to see what it holds");
-        }
-    }
-    for archived in &input.summary.apps {
-        if input.chosen.is_none_or(|chosen| chosen.contains(&archived.name)) {
-            app::add(input, archived, &mut draft);
-        }
-    }
-    draft.judge_damage(input);
+    let mut draft = damage::draft(input);
     draft.judge_outcome(input);
     let space = space::needs(input, &draft);
-    draft.judge_space(&space);
+    space::judge(input, &mut draft, &space);
     let target = input.installation;
     let mut plan = RestorePlan {
         format: 1,
@@ -83,12 +80,13 @@ pub fn plan(input: &Input) -> RestorePlan {
             architecture: target.architecture.clone(),
             uuid: target.uuid.clone(),
         },
+        unknown_owners: unknown_owners(input, &draft.steps),
         apps: draft.apps,
         steps: draft.steps,
         blockers: draft.blockers,
         warnings: draft.warnings,
         not_included: NOT_INCLUDED.map(str::to_owned).to_vec(),
-        space,
+        space: space.into_iter().map(|(_, need)| need).collect(),
     };
     plan.id = id_of(&plan);
     if let Some(id) = input.unfinished {
@@ -127,6 +125,21 @@ pub fn id_of(plan: &RestorePlan) -> PlanId {
     PlanId::of(Sha256Digest::of(&json))
 }
 
+/// The owners of what is restored that the box does not have.
+fn unknown_owners(input: &Input, steps: &[Step]) -> Vec<UnknownOwner> {
+    let mut found: BTreeMap<&String, Vec<AppId>> = BTreeMap::new();
+    for step in steps {
+        let Some(content) = input.contents.root(&step.source) else { continue };
+        for name in content.users.union(&content.groups).filter(|name| input.unknown_owners.contains(*name)) {
+            let apps = found.entry(name).or_default();
+            if !apps.contains(&step.app) {
+                apps.push(step.app.clone());
+            }
+        }
+    }
+    found.into_iter().map(|(name, apps)| UnknownOwner { name: name.clone(), apps }).collect()
+}
+
 /// A plan while it is being made.
 #[derive(Default)]
 struct Draft {
@@ -134,71 +147,69 @@ struct Draft {
     steps: Vec<Step>,
     blockers: Vec<Blocker>,
     warnings: Vec<String>,
-    /// Destinations that are taken, with the app that takes them.
-    taken: Vec<(RelPath, AppId)>,
+    taken: Vec<Taken>,
+}
+
+/// A destination that an app has.
+struct Taken {
+    source: RelPath,
+    destination: RelPath,
+    app: AppId,
 }
 
 impl Draft {
+    /// The plan of all chosen apps, without those in `spoiled`, which are damaged.
+    fn of(input: &Input, spoiled: &BTreeSet<AppId>) -> Draft {
+        let mut draft = Draft::default();
+        for name in input.chosen.unwrap_or_default() {
+            if input.summary.generation != Generation::None && !input.summary.apps.iter().any(|app| app.name == *name) {
+                let what = format!("the backup does not hold the app '{name}'");
+                draft.block(BlockerKind::Nothing, Some(name.clone()), what, "run 'lifeboat list' to see what it holds");
+            }
+        }
+        for archived in &input.summary.apps {
+            if input.chosen.is_none_or(|chosen| chosen.contains(&archived.name)) {
+                app::add(input, archived, spoiled.contains(&archived.name), &mut draft);
+            }
+        }
+        draft
+    }
+
     fn block(&mut self, kind: BlockerKind, app: Option<AppId>, what: String, advice: &str) {
         self.blockers.push(Blocker { kind, app, what, advice: advice.to_owned() });
-    }
-
-    /// Damage forbids the restore unless the user accepted it, or it is confined to apps that were not chosen by name.
-    fn judge_damage(&mut self, input: &Input) {
-        let hurt = |app: &AppPlan| {
-            app.verdict == Verdict::Damaged || (app.verdict == Verdict::NotVerifiable && !input.report.is_undamaged())
-        };
-        let hurt: Vec<AppId> = self.apps.iter().filter(|app| hurt(app)).map(|app| app.name.clone()).collect();
-        if hurt.is_empty() {
-            if self.apps.iter().any(|app| app.verdict == Verdict::NotVerifiable) {
-                let why = "the backup has no checksum that proves its content; it could be read to its end";
-                self.warnings.push(why.into());
-            }
-            return;
-        }
-        let whole = self.apps.iter().any(|app| !hurt.contains(&app.name) && app.road != Road::NoData);
-        for name in hurt {
-            if input.accept_damage {
-                self.warnings.push(format!("{name}: damaged; only what could be read is restored, as you chose"));
-            } else if input.chosen.is_none() && whole {
-                self.warnings.push(format!("{name}: damaged in the backup, so it is not restored"));
-                self.drop_app(&name, "damaged in the backup");
-            } else {
-                let what = format!("'{name}' is damaged in the backup");
-                let advice = "use another backup, choose other apps, or pass --accept-damage to restore what is left";
-                self.block(BlockerKind::Damaged, Some(name), what, advice);
-            }
-        }
-    }
-
-    fn drop_app(&mut self, name: &AppId, reason: &str) {
-        self.steps.retain(|step| step.app != *name);
-        for (id, step) in (0..).zip(&mut self.steps) {
-            step.id = id;
-        }
-        for app in self.apps.iter_mut().filter(|app| app.name == *name) {
-            app.road = Road::Blocked;
-            app.next_boot.clear();
-            let paths = self.taken.iter().filter(|(_, owner)| owner == name).map(|(path, _)| path.clone());
-            let left_out = |path| crate::model::plan::LeftOut { path, reason: reason.to_owned() };
-            app.left_out.extend(paths.map(left_out));
-        }
     }
 
     /// A plan that restores nothing is not carried out, and a plan whose rest has to wait needs somebody to do it.
     fn judge_outcome(&mut self, input: &Input) {
         if input.summary.generation == Generation::None {
-            let what = "the backup has no FreedomBox manifest, so nobody knows which apps its files belong to";
-            let advice = "unpack it by hand with tar and look";
-            self.block(BlockerKind::Nothing, None, what.into(), advice);
+            self.judge_without_manifest(input);
         } else if self.steps.is_empty() && self.blockers.is_empty() {
             let what = "the backup holds nothing that can be restored onto this box".to_owned();
-            self.block(BlockerKind::Nothing, None, what, "see the reason beside each app");
+            if self.apps.iter().any(|app| matches!(app.version, VersionVerdict::TargetTooOld { .. })) {
+                let advice = "upgrade FreedomBox on the box first; the reason beside each app names the version";
+                self.block(BlockerKind::Version, None, what, advice);
+            } else {
+                self.block(BlockerKind::Nothing, None, what, "see the reason beside each app");
+            }
         }
         if !input.can_finish && !self.steps.is_empty() {
             let what = format!("there is no Lifeboat program for {} boxes here", input.installation.architecture);
             let advice = "start from a complete Lifeboat medium, which carries the program for every architecture";
             self.block(BlockerKind::Target, None, what, advice);
+        }
+    }
+
+    /// The manifest may not be there, or it may lie behind the damage.
+    fn judge_without_manifest(&mut self, input: &Input) {
+        let damages: Vec<&str> =
+            input.report.damages_of(input.summary.id.as_str()).map(|finding| finding.what.as_str()).collect();
+        if damages.is_empty() {
+            let what = "the backup has no FreedomBox manifest, so nobody knows which apps its files belong to";
+            self.block(BlockerKind::Nothing, None, what.into(), "unpack it by hand with tar and look");
+        } else {
+            let what = format!("the backup is damaged, and its list of apps cannot be read: {}", damages.join("; "));
+            let advice = "use another backup, or fetch this one again from where it comes from";
+            self.block(BlockerKind::Damaged, None, what, advice);
         }
     }
 }

@@ -1,74 +1,118 @@
 //! What a restore needs on each filesystem of the target, before the first byte is written (R18).
 
-use super::{Draft, Input};
+use super::{Draft, Input, damage};
+use crate::model::app::AppId;
 use crate::model::path::RelPath;
-use crate::model::plan::{Action, BlockerKind, SpaceNeed};
+use crate::model::plan::{Action, AppPlan, BlockerKind, Road, SpaceNeed};
 use crate::model::site::{AREA, Free};
 use crate::model::size::ByteSize;
 use std::collections::BTreeMap;
 
 /// Size that an entry takes beside its content: its last block and its inode.
-const PER_ENTRY: u64 = 4096 + 512;
+pub(super) const PER_ENTRY: u64 = 4096 + 512;
 /// Room for the program, the journal and the units, on the filesystem with Lifeboat's own directory.
 const OWN: u64 = 16 << 20;
+/// Inodes for the same.
+const OWN_INODES: u64 = 64;
 /// Room that must stay free on every filesystem, so that the box still boots.
 const RESERVE: u64 = 16 << 20;
 
-/// The needs by filesystem; adds a blocker where there is too little.
-pub(super) fn needs(input: &Input, draft: &Draft) -> Vec<SpaceNeed> {
-    let mut sums: BTreeMap<&RelPath, (u64, u64)> = BTreeMap::new();
+/// The needs by Lifeboat's directory on each filesystem.
+pub(super) fn needs(input: &Input, draft: &Draft) -> Vec<(RelPath, SpaceNeed)> {
+    let mut sums: BTreeMap<RelPath, (u64, u64)> = BTreeMap::new();
+    // The journal and the program are written whatever is restored.
+    if let (false, Ok(own)) = (draft.steps.is_empty(), AREA.parse::<RelPath>()) {
+        sums.insert(own, (OWN, OWN_INODES));
+    }
     for step in draft.steps.iter().filter(|step| step.action != Action::SetAside) {
-        let (bytes, entries) = sums.entry(&step.area).or_default();
+        let (bytes, entries) = sums.entry(step.area.clone()).or_insert((0, OWN_INODES));
         *bytes = bytes.saturating_add(step.bytes.0).saturating_add(step.entries.saturating_mul(PER_ENTRY));
         *entries = entries.saturating_add(step.entries);
     }
-    let need = |(area, (bytes, entries)): (&RelPath, (u64, u64))| {
-        let own = if area.as_bytes() == AREA.as_bytes() { OWN } else { 0 };
-        let free = input.ground.free.get(area).copied().unwrap_or(Free { bytes: ByteSize(0), inodes: Some(0) });
-        SpaceNeed {
-            filesystem: area.to_string(),
-            needed: ByteSize(bytes.saturating_add(own).saturating_add(RESERVE)),
-            inodes: entries.saturating_add(64),
-            free: free.bytes,
-            free_inodes: free.inodes,
-        }
+    let need = |(area, (bytes, inodes)): (RelPath, (u64, u64))| {
+        let free = input.ground.free.get(&area).copied().unwrap_or(Free { bytes: ByteSize(0), inodes: Some(0) });
+        let filesystem = area.parent().map_or("/".to_owned(), |parent| format!("/{parent}"));
+        let needed = ByteSize(bytes.saturating_add(RESERVE));
+        (area, SpaceNeed { filesystem, needed, inodes, free: free.bytes, free_inodes: free.inodes })
     };
     sums.into_iter().map(need).collect()
 }
 
-impl Draft {
-    /// Forbids a restore that does not fit, with a proposal that does.
-    pub(super) fn judge_space(&mut self, needs: &[SpaceNeed]) {
-        for need in needs {
-            let bytes = need.needed.less(need.free);
-            let inodes = need.free_inodes.map_or(0, |free| need.inodes.saturating_sub(free));
-            if bytes.0 == 0 && inodes == 0 {
-                continue;
-            }
-            let what = if bytes.0 > 0 {
-                format!("{} more free space is needed on the filesystem of \"{}\"", bytes, need.filesystem)
-            } else {
-                format!("{inodes} more free inodes are needed on the filesystem of \"{}\"", need.filesystem)
-            };
-            let advice = self.proposal(need, bytes, inodes);
-            self.block(BlockerKind::Space, None, what, &advice);
-        }
-    }
+/// What is missing on one filesystem.
+struct Shortage<'a> {
+    filesystem: &'a str,
+    bytes: ByteSize,
+    inodes: u64,
+}
 
-    /// The smallest single app whose absence makes the rest fit.
-    fn proposal(&self, need: &SpaceNeed, bytes: ByteSize, inodes: u64) -> String {
-        let size = |app: &crate::model::plan::AppPlan| {
-            let steps =
-                self.steps.iter().filter(|step| step.app == app.name && step.area.to_string() == need.filesystem);
-            steps.fold((0u64, 0u64), |(bytes, entries), step| {
-                (bytes.saturating_add(step.bytes.0 + step.entries.saturating_mul(PER_ENTRY)), entries + step.entries)
-            })
-        };
-        let enough = |(b, e): &(u64, u64)| *b >= bytes.0 && *e >= inodes;
-        let fits = self.apps.iter().map(|app| (size(app), app)).filter(|(size, _)| enough(size));
-        match fits.min_by_key(|(size, _)| *size) {
-            Some((_, app)) => format!("make room on the box, or leave out '{}' with --apps", app.name),
-            None => "make room on the box, or choose fewer apps with --apps".to_owned(),
-        }
+/// What is missing. Directories that see exactly the same free room share it: they are subvolumes of one filesystem.
+fn shortages(needs: &[(RelPath, SpaceNeed)]) -> Vec<Shortage<'_>> {
+    let mut shared: BTreeMap<(ByteSize, Option<u64>), (&str, ByteSize, u64)> = BTreeMap::new();
+    for (_, need) in needs {
+        let sum = shared.entry((need.free, need.free_inodes)).or_insert((&need.filesystem, ByteSize(RESERVE), 0));
+        sum.1 += need.needed.less(ByteSize(RESERVE));
+        sum.2 = sum.2.saturating_add(need.inodes);
     }
+    let missing = shared.into_iter().map(|((free, free_inodes), (filesystem, needed, inodes))| Shortage {
+        filesystem,
+        bytes: needed.less(free),
+        inodes: free_inodes.map_or(0, |free| inodes.saturating_sub(free)),
+    });
+    missing.filter(|shortage| shortage.bytes.0 > 0 || shortage.inodes > 0).collect()
+}
+
+/// Forbids a restore that does not fit, with a proposal that does.
+pub(super) fn judge(input: &Input, draft: &mut Draft, needs: &[(RelPath, SpaceNeed)]) {
+    let shortages = shortages(needs);
+    if shortages.is_empty() {
+        return;
+    }
+    let advice = proposal(input, draft);
+    for Shortage { filesystem, bytes, inodes } in shortages {
+        let what = if bytes.0 > 0 {
+            format!("{bytes} more free space is needed on the filesystem of \"{filesystem}\"")
+        } else {
+            format!("{inodes} more free inodes are needed on the filesystem of \"{filesystem}\"")
+        };
+        draft.block(BlockerKind::Space, None, what, &advice);
+    }
+}
+
+/// What to leave out: the smallest single app whose absence is enough, else all that do not fit beside the smaller
+/// ones. Each proposal is tried: the plan without them is made and fits.
+fn proposal(input: &Input, draft: &Draft) -> String {
+    let is_restored = |app: &&AppPlan| matches!(app.road, Road::InPlace | Road::Parked);
+    let size = |app: &AppPlan| {
+        let steps = draft.steps.iter().filter(|step| step.app == app.name);
+        steps.fold(0u64, |sum, step| {
+            sum.saturating_add(step.bytes.0).saturating_add(step.entries.saturating_mul(PER_ENTRY))
+        })
+    };
+    let mut apps: Vec<(u64, AppId)> =
+        draft.apps.iter().filter(is_restored).map(|app| (size(app), app.archived_as.clone())).collect();
+    apps.sort();
+    let apps: Vec<AppId> = apps.into_iter().map(|(_, name)| name).collect();
+    let without = |left: &AppId| apps.iter().filter(|name| *name != left).cloned().collect::<Vec<AppId>>();
+    let kept = apps.iter().map(without).find(|rest| fits(input, rest)).unwrap_or_else(|| {
+        apps.iter().fold(Vec::new(), |mut kept, name| {
+            kept.push(name.clone());
+            if !fits(input, &kept) {
+                kept.pop();
+            }
+            kept
+        })
+    });
+    if kept.is_empty() {
+        return "make room on the box; there is too little for any of the apps".to_owned();
+    }
+    let left: Vec<String> = apps.iter().filter(|name| !kept.contains(name)).map(|name| format!("'{name}'")).collect();
+    let kept: Vec<&str> = kept.iter().map(AppId::as_str).collect();
+    format!("make room on the box, or leave out {}: --apps {}", left.join(", "), kept.join(","))
+}
+
+/// Whether a plan for these apps restores something and has room.
+fn fits(input: &Input, apps: &[AppId]) -> bool {
+    let fewer = Input { chosen: Some(apps), ..*input };
+    let draft = damage::draft(&fewer);
+    !draft.steps.is_empty() && shortages(&needs(&fewer, &draft)).is_empty()
 }

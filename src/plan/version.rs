@@ -20,20 +20,28 @@ pub(super) fn judge(archived: &ArchivedApp, manifest: &Manifest, target: &Instal
     }
     let Some(archive) = archived.version else { return VersionVerdict::NotRecorded };
     let Some((least, most)) = bounds(manifest, target) else { return VersionVerdict::NotRecorded };
-    if most.is_some_and(|most| archive > most) {
+    if archived.name != manifest.id {
+        // Renamed since: the counts of the two names have nothing to do with each other, but the target is later.
+        return VersionVerdict::WillBeUpgraded { from: archive, to: least };
+    }
+    if let Some(most) = most.filter(|most| archive > *most) {
         let needs = manifest.freedombox_with_app_version(archive).map(|version| version.as_str().to_owned());
-        return VersionVerdict::TargetTooOld { archive, target: least, needs };
+        return VersionVerdict::TargetTooOld { archive, target: if least > 0 { least } else { most }, needs };
     }
     if archive < least { VersionVerdict::WillBeUpgraded { from: archive, to: least } } else { VersionVerdict::Same }
 }
 
-/// The app's version on the target: at least, and at most where that is known.
+/// The app's version on the target: at least (0 where nothing tells), and at most where that is known.
 fn bounds(manifest: &Manifest, target: &Installation) -> Option<(i64, Option<i64>)> {
     let upstream = target.freedombox.upstream();
-    let known = manifest.app_version_at(&target.freedombox)?;
-    let least = target.set_up(&manifest.id).map_or(known, |set_up| set_up.max(known));
-    let most = manifest.releases.iter().find(|release| release.freedombox >= upstream);
-    Some((least, most.map(|release| release.app_version.max(least))))
+    let known = manifest.releases.iter().rev().find(|release| release.freedombox <= upstream);
+    let next = manifest.releases.iter().find(|release| release.freedombox >= upstream);
+    let set_up = target.set_up(&manifest.id);
+    if known.is_none() && next.is_none() && set_up.is_none() {
+        return None;
+    }
+    let least = known.map_or(0, |release| release.app_version).max(set_up.unwrap_or(0));
+    Some((least, next.map(|release| release.app_version.max(least))))
 }
 
 /// Whether every package of the app is installed; of alternatives, one is enough.

@@ -7,7 +7,6 @@ use crate::model::archive::{ArchiveSummary, BackupLocation, FoundAs, Generation}
 use crate::model::disk::{Disk, Volume};
 use crate::model::finding::{Finding, Report, Severity, Verdict};
 use crate::model::installation::Installation;
-use crate::model::plan::{AppPlan, RestorePlan, Road, VersionVerdict};
 use crate::model::state::RestoreState;
 use crate::model::survey::Survey;
 use crate::rescue::Status;
@@ -190,81 +189,6 @@ fn verdict(verdict: Verdict) -> &'static str {
         Verdict::Intact => "intact",
         Verdict::Damaged => "DAMAGED",
         Verdict::NotVerifiable => "not verifiable",
-    }
-}
-
-impl View for RestorePlan {
-    fn text(&self) -> String {
-        let mut text = format!("Plan {}\n", self.id);
-        text += &wrap("  ", &format!("from backup: {} ({})", self.archive, time(self.archive_time.as_deref())));
-        let target = &self.target;
-        text += &wrap(
-            "  ",
-            &format!(
-                "onto box: '{}', FreedomBox {}, Debian {} ({})",
-                target.hostname, target.freedombox, target.suite, target.architecture
-            ),
-        );
-        for app in &self.apps {
-            text += &app_plan(app);
-        }
-        for need in &self.space {
-            text += &wrap(
-                "",
-                &format!("Space on the filesystem of {}: {} needed, {} free", need.filesystem, need.needed, need.free),
-            );
-        }
-        for warning in &self.warnings {
-            text += &wrap("", &format!("Warning: {warning}"));
-        }
-        for blocker in &self.blockers {
-            text += &wrap("", &format!("CANNOT GO ON: {}", blocker.what));
-            text += &wrap("  ", &format!("what to do: {}", blocker.advice));
-        }
-        text += &wrap("", &format!("Not in any backup, to be done by hand: {}.", self.not_included.join("; ")));
-        text.push_str("Nothing has been changed so far.\n");
-        text
-    }
-}
-
-fn app_plan(app: &AppPlan) -> String {
-    let road = match app.road {
-        Road::InPlace => "restored now",
-        Road::Parked => "brought onto the box, finished at its next normal start",
-        Road::NoData => "nothing to restore",
-        Road::Blocked => "NOT restored",
-    };
-    let mut text = wrap("", &format!("{}: {road}{}", app.name, version(&app.version)));
-    if matches!(app.road, Road::InPlace | Road::Parked) {
-        let changes = &app.changes;
-        let counts = format!(
-            "{} new, {} changed, {} same, {} moved away; {} to write",
-            changes.new, changes.changed, changes.same, changes.removed, app.bytes
-        );
-        text += &wrap("  ", &counts);
-    }
-    if !app.next_boot.is_empty() {
-        text += &wrap("  ", &format!("at the next start: {}", app.next_boot.join(", then ")));
-    }
-    for left in &app.left_out {
-        text += &wrap("  ", &format!("not restored: {}: {}", left.path, left.reason));
-    }
-    text
-}
-
-fn version(verdict: &VersionVerdict) -> String {
-    match verdict {
-        VersionVerdict::Same => String::new(),
-        VersionVerdict::WillBeUpgraded { from, to } => {
-            format!(" (app version {from}, the box has {to} and upgrades it)")
-        }
-        VersionVerdict::TargetTooOld { archive, target, .. } => {
-            format!(" (app version {archive} in the backup, only {target} on the box)")
-        }
-        VersionVerdict::UnknownApp => " (unknown app)".into(),
-        VersionVerdict::NotInTarget => " (the box's FreedomBox does not have this app)".into(),
-        VersionVerdict::PackageGone { packages } => format!(" (not installable there: {})", packages.join(", ")),
-        VersionVerdict::NotRecorded => " (version not recorded)".into(),
     }
 }
 

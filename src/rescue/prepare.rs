@@ -5,8 +5,9 @@ use crate::failure::Failure;
 use crate::handoff::program;
 use crate::model::app::AppId;
 use crate::model::archive::{ArchiveId, Generation};
+use crate::model::bytes;
 use crate::model::ending::Ending;
-use crate::model::entry::Entry;
+use crate::model::entry::{Entry, Owner};
 use crate::model::finding::{Report, Severity};
 use crate::model::manifest;
 use crate::model::path::RelPath;
@@ -23,6 +24,7 @@ use crate::sys::dir::Dir;
 use crate::sys::host::Host;
 use crate::verify::compare::Comparison;
 use crate::verify::{self, NoObserver, Observer, Scope};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// A backup location that is in reach, with whatever has to stay mounted for it.
@@ -122,12 +124,13 @@ pub fn prepare(host: &Host, request: &Request, access: Access, progress: &dyn Pr
     let unfinished = restore::standing(&root)
         .map_err(|error| Failure::of_restore(&error, crate::model::state::DataState::Unknown))?;
     let unfinished = unfinished.filter(restore::Standing::is_open);
-    let mut comparison = Comparison::with(&root, &owners, &installation.freedombox);
+    let mut comparison = Comparison::with(&root, &owners, &installation.freedombox, request.apps.as_deref());
     let verified = verify_archive(archive.as_mut(), request.apps.as_deref(), &mut comparison, progress)?;
     let ground = comparison.finish().map_err(|error| {
         let sentence = format!("looking at the box's disk: {error}");
         Failure::untouched(Ending::Failed, sentence, "check the box's disk and try again")
     })?;
+    let unknown_owners = unknown_owners(&verified.contents, &owners);
     let program = request.program.clone().or_else(|| program::find(&installation.architecture));
     let plan = plan::plan(&Input {
         installation,
@@ -135,6 +138,7 @@ pub fn prepare(host: &Host, request: &Request, access: Access, progress: &dyn Pr
         report: &verified.report,
         contents: &verified.contents,
         ground: &ground,
+        unknown_owners: &unknown_owners,
         chosen: request.apps.as_deref(),
         accept_damage: request.accept_damage,
         can_finish: program.is_some(),
@@ -182,6 +186,18 @@ fn reach(host: &Host, request: &Request, access: Access) -> Result<Reached, Fail
     };
     target.refuse_if_holds(host, &location.path)?;
     Ok(Reached { location, backup, target, root, owners })
+}
+
+/// Names of owners in the archive that the box does not have.
+fn unknown_owners(contents: &verify::Contents, owners: &Owners) -> BTreeSet<String> {
+    let is_known = |name: &String, is_user: bool| {
+        let raw = bytes::unescape(name).filter(|raw| !raw.is_empty());
+        let (user, group) = if is_user { (raw, None) } else { (None, raw) };
+        owners.knows(&Owner { uid: 0, gid: 0, user, group })
+    };
+    let users = contents.roots.iter().flat_map(|root| &root.users).filter(|name| !is_known(name, true));
+    let groups = contents.roots.iter().flat_map(|root| &root.groups).filter(|name| !is_known(name, false));
+    users.chain(groups).cloned().collect()
 }
 
 /// Verifies an archive alone.

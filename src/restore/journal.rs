@@ -266,6 +266,7 @@ mod tests {
             steps: vec![],
             blockers: vec![],
             warnings: vec![],
+            unknown_owners: vec![],
             not_included: vec![],
             space: vec![],
         };

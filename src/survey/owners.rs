@@ -3,8 +3,9 @@
 //! A name that the target does not have becomes root, because the old number may be somebody else there; below
 //! `/var/lib/private` the number stays, because systemd gives those directories to the service that owns them.
 
+use crate::formats::acl::{self, BadAcl};
 use crate::formats::passwd::Names;
-use crate::model::entry::Owner;
+use crate::model::entry::{Entry, Owner};
 use crate::model::path::RelPath;
 
 /// The target's users and groups.
@@ -33,6 +34,29 @@ impl Owners {
     pub fn acl_id(&self, is_user: bool, name: &[u8], archived: Option<u32>) -> u32 {
         let names = if is_user { &self.users } else { &self.groups };
         names.number(name).or(archived).unwrap_or(u32::MAX - 1)
+    }
+
+    /// Whether an attribute of that name is restored as it is. Labels of another machine's security module and names
+    /// of unknown namespaces are not data of an app.
+    pub fn is_restored(name: &[u8]) -> bool {
+        name.starts_with(b"user.") || name.starts_with(b"trusted.") || name == b"security.capability"
+    }
+
+    /// The extended attributes that the entry's file gets, access control lists among them, sorted by name.
+    pub fn attributes(&self, entry: &Entry) -> Result<Vec<(Vec<u8>, Vec<u8>)>, BadAcl> {
+        let mut found: Vec<(Vec<u8>, Vec<u8>)> =
+            entry.xattrs.iter().filter(|(name, _)| Self::is_restored(name)).cloned().collect();
+        let access = (&b"system.posix_acl_access"[..], &entry.acl_access);
+        for (name, text) in [access, (&b"system.posix_acl_default"[..], &entry.acl_default)] {
+            let Some(text) = text else { continue };
+            let value = acl::attribute(text, |is_user, name, id| self.acl_id(is_user, name, id))?;
+            // An access list of three entries says no more than the mode, and the kernel does not keep it.
+            if value.len() > 4 + 3 * 8 || name == b"system.posix_acl_default" {
+                found.push((name.to_vec(), value));
+            }
+        }
+        found.sort();
+        Ok(found)
     }
 
     /// Whether the target has both of the owner's names.

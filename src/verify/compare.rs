@@ -1,184 +1,274 @@
-//! Comparing an archive with a target while the archive is being verified, and looking at the ground it would go onto.
+//! Comparing an archive with a target while the archive is being verified.
 //!
-//! Reads the target only. Content counts as the same when kind, mode, owner, time and every byte are equal. What
-//! cannot be read on the target counts as changed: it is replaced as a whole anyway, and its old state is kept.
+//! Reads the target only. An entry counts as the same when kind, mode, owner, time to the second, attributes and every
+//! byte are what the restore would leave; a file is read only when all else is equal. What cannot be read on the target
+//! counts as changed: it is replaced as a whole anyway, and its old state is kept.
+//!
+//! Memory: 16 bytes per directory and per file that is not the same.
 
 use super::Observer;
+use super::ground::Survey;
+use crate::model::app::AppId;
 use crate::model::digest::Sha256Digest;
-use crate::model::entry::{Entry, EntryKind};
-use crate::model::manifest;
+use crate::model::entry::{Entry, EntryKind, Mtime};
+use crate::model::manifest::{self, Manifest};
 use crate::model::path::RelPath;
 use crate::model::plan::Changes;
-use crate::model::site::{AREA, Free, Ground, LiveKind, OTHER_AREA, SIDECARS, Site};
-use crate::model::size::ByteSize;
+use crate::model::site::Ground;
 use crate::model::version::Version;
 use crate::survey::owners::Owners;
-use crate::sys::dir::{Dir, Kind, Stat};
+use crate::sys::dir::{self, Dir, Kind, Stat, Xattr};
 use crate::sys::tree;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
 use std::io;
+
+/// Most directories and files that are remembered for one place.
+const MOST_REMEMBERED: usize = 1 << 20;
 
 /// Compares entries with the target as they are read.
 pub struct Comparison<'a> {
     root: &'a Dir,
     owners: &'a Owners,
-    /// Destinations of every path that some app may have, by path in the archive.
-    destinations: BTreeMap<RelPath, Vec<RelPath>>,
-    changes: BTreeMap<(RelPath, RelPath), Changes>,
+    freedombox: &'a Version,
+    /// The apps that are asked for.
+    apps: Vec<&'static Manifest>,
+    places: Vec<Option<Place>>,
+    /// Where the places of each path in the archive lie in `places`.
+    index: BTreeMap<RelPath, Vec<usize>>,
+    hasher: RandomState,
 }
 
-impl<'a> Comparison<'a> {
-    /// A comparison with the target at `root`, which has that FreedomBox version.
-    pub fn with(root: &'a Dir, owners: &'a Owners, freedombox: &Version) -> Comparison<'a> {
-        let mut destinations: BTreeMap<RelPath, Vec<RelPath>> = BTreeMap::new();
-        for app in manifest::all() {
-            for source in app.backups.iter().flat_map(manifest::Backup::paths) {
-                for (from, to) in app.destinations(source, freedombox) {
-                    let known = destinations.entry(from).or_default();
-                    if !known.contains(&to) {
-                        known.push(to);
-                    }
-                }
-            }
-        }
-        Comparison { root, owners, destinations, changes: BTreeMap::new() }
-    }
-
-    /// What the ground looks like, after everything was seen.
-    pub fn finish(self) -> io::Result<Ground> {
-        let mut ground = Ground { changes: self.changes, ..Ground::default() };
-        let home = device_of(self.root, &AREA.parse().map_err(io::Error::other)?)?;
-        for destination in self.destinations.values().flatten() {
-            if !ground.sites.contains_key(destination) {
-                let (site, free) = look(self.root, home, destination)?;
-                ground.free.entry(site.area.clone()).or_insert(free);
-                ground.sites.insert(destination.clone(), site);
-            }
-        }
-        for ((_, destination), changes) in &mut ground.changes {
-            let carried = ground.sites.get(destination).map_or(0, |site| site.dropins.len() as u64);
-            let live = match self.root.parent(destination) {
-                Ok(parent) => tree::count(&parent, destination.file_name())?,
-                Err(_) => 0,
-            };
-            changes.removed = live.saturating_sub(changes.same + changes.changed + carried);
-        }
-        Ok(ground)
-    }
-
-    fn differs(&self, entry: &Entry, path: &RelPath, content: Option<Sha256Digest>) -> io::Result<Difference> {
-        let parent = match self.root.parent(path) {
-            Ok(parent) => parent,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Difference::New),
-            Err(error) => return Err(error),
-        };
-        let Some(live) = parent.stat_child(path.file_name())? else { return Ok(Difference::New) };
-        let same = self.owners.map(&entry.owner, path) == (live.uid, live.gid)
-            && entry.mtime.secs == live.mtime.secs
-            && is_same(&parent, path.file_name(), live, entry, content)?;
-        Ok(if same { Difference::Same } else { Difference::Changed })
-    }
+/// One path in the archive and where it goes.
+struct Place {
+    source: RelPath,
+    destination: RelPath,
+    /// Entries that were seen.
+    is_filled: bool,
+    changes: Changes,
+    /// Directories that were seen, hashed: what was counted for those that the archive only implies so far.
+    directories: HashMap<u64, Option<Difference>>,
+    /// Files that are not the same, hashed: their other names are not the same either.
+    different: HashSet<u64>,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Difference {
     New,
     Changed,
     Same,
 }
 
+impl<'a> Comparison<'a> {
+    /// A comparison with the target at `root`, which has that FreedomBox version, for these apps or for all.
+    pub fn with(root: &'a Dir, owners: &'a Owners, freedombox: &'a Version, apps: Option<&[AppId]>) -> Comparison<'a> {
+        let is_asked = |app: &&Manifest| {
+            let is_same =
+                |id: &AppId| app.id == *id || manifest::find(id).is_some_and(|it| it.today().id == app.today().id);
+            apps.is_none_or(|apps| apps.iter().any(is_same))
+        };
+        let apps = manifest::all().iter().filter(is_asked).collect();
+        let (places, index) = (Vec::new(), BTreeMap::new());
+        let mut comparison = Comparison { root, owners, freedombox, apps, places, index, hasher: RandomState::new() };
+        for source in comparison.apps.clone().iter().flat_map(|app| &app.backups).flat_map(manifest::Backup::paths) {
+            comparison.learn(source);
+        }
+        comparison
+    }
+
+    /// Finds out where a path of the archive would go.
+    fn learn(&mut self, source: &RelPath) {
+        for (from, to) in self
+            .apps
+            .iter()
+            .filter(|app| app.ever_had(source))
+            .flat_map(|app| app.destinations(source, self.freedombox))
+        {
+            let known = self.index.entry(from.clone()).or_default();
+            if !known.iter().filter_map(|at| self.places.get(*at)?.as_ref()).any(|place| place.destination == to) {
+                known.push(self.places.len());
+                self.places.push(Some(Place::new(from, to)));
+            }
+        }
+        self.index.entry(source.clone()).or_default();
+    }
+
+    /// What the ground looks like, after everything was seen.
+    pub fn finish(mut self) -> io::Result<Ground> {
+        let mut ground = Ground::default();
+        let survey = Survey::of(self.root)?;
+        let (area, free) = survey.own()?;
+        ground.free.insert(area, free);
+        let places: Vec<Place> = std::mem::take(&mut self.places).into_iter().flatten().collect();
+        for place in &places {
+            if !ground.sites.contains_key(&place.destination) {
+                let (site, free) = survey.look(&place.destination)?;
+                ground.free.entry(site.area.clone()).or_insert(free);
+                ground.sites.insert(place.destination.clone(), site);
+            }
+        }
+        for mut place in places.into_iter().filter(|place| place.is_filled) {
+            let carried = ground.sites.get(&place.destination).map_or(&[][..], |site| &site.dropins);
+            for dropin in carried {
+                let mtime = self.root.stat(dropin)?.map_or(Mtime::default(), |stat| stat.mtime);
+                self.imply_parents(&mut place, dropin, mtime);
+            }
+            let live = match self.root.parent(&place.destination) {
+                Ok(parent) => tree::count(&parent, place.destination.file_name())?,
+                Err(_) => 0,
+            };
+            let accounted = place.changes.same + place.changes.changed + carried.len() as u64;
+            place.changes.removed = live.saturating_sub(accounted);
+            ground.changes.insert((place.source, place.destination), place.changes);
+        }
+        Ok(ground)
+    }
+
+    /// Compares one entry, and the directories above it that the archive has not listed.
+    fn compare(&self, place: &mut Place, entry: &Entry, content: Option<Sha256Digest>) {
+        let Some(path) = entry.path.moved(&place.source, &place.destination) else { return };
+        place.is_filled = true;
+        self.imply_parents(place, &path, entry.mtime);
+        let hash = self.hash(&path);
+        let master = match &entry.kind {
+            EntryKind::HardLink { to } => Some(to.moved(&place.source, &place.destination).unwrap_or(to.clone())),
+            _ => None,
+        };
+        let is_changed = master.as_ref().is_some_and(|master| place.different.contains(&self.hash(master)));
+        let mut difference = self.differs(entry, &path, master.as_ref(), content).unwrap_or(Difference::Changed);
+        if is_changed && difference == Difference::Same {
+            difference = Difference::Changed;
+        }
+        place.count(difference);
+        let is_room = place.directories.len() + place.different.len() < MOST_REMEMBERED;
+        if entry.kind == EntryKind::Directory {
+            if let Some(Some(implied)) = place.directories.insert(hash, None) {
+                place.discount(implied);
+            }
+        } else if difference != Difference::Same && is_room {
+            place.different.insert(hash);
+        }
+    }
+
+    /// Counts the directories between the place and `path` that no entry was seen for: the restore makes them.
+    fn imply_parents(&self, place: &mut Place, path: &RelPath, mtime: Mtime) {
+        let mut above = path.parent();
+        while let Some(directory) = above.filter(|above| above.is_within(&place.destination)) {
+            let hash = self.hash(&directory);
+            if place.directories.contains_key(&hash) || place.directories.len() >= MOST_REMEMBERED {
+                return;
+            }
+            let difference = match self.root.stat(&directory) {
+                Ok(Some(stat)) if is_implied(stat, mtime) => Difference::Same,
+                Ok(Some(_)) => Difference::Changed,
+                Ok(None) => Difference::New,
+                Err(_) => Difference::New,
+            };
+            place.count(difference);
+            place.directories.insert(hash, Some(difference));
+            above = directory.parent();
+        }
+    }
+
+    fn differs(
+        &self,
+        entry: &Entry,
+        path: &RelPath,
+        master: Option<&RelPath>,
+        content: Option<Sha256Digest>,
+    ) -> io::Result<Difference> {
+        // Below a link or a file there is nothing that this entry could replace.
+        let Ok(parent) = self.root.parent(path) else { return Ok(Difference::New) };
+        let Some(live) = parent.stat_child(path.file_name())? else { return Ok(Difference::New) };
+        if self.owners.map(&entry.owner, path) != (live.uid, live.gid) || entry.mtime.secs != live.mtime.secs {
+            return Ok(Difference::Changed);
+        }
+        let same = match master {
+            // Another name of a file that is compared under its first name.
+            Some(master) => self.root.stat(master)?.is_some_and(|first| (first.dev, first.ino) == (live.dev, live.ino)),
+            None => self.is_same(&parent, path.file_name(), live, entry, content)?,
+        };
+        Ok(if same { Difference::Same } else { Difference::Changed })
+    }
+
+    fn is_same(
+        &self,
+        parent: &Dir,
+        name: &[u8],
+        live: Stat,
+        entry: &Entry,
+        content: Option<Sha256Digest>,
+    ) -> io::Result<bool> {
+        Ok(match (&entry.kind, live.kind) {
+            (EntryKind::Fifo, Kind::Fifo) => entry.mode == live.mode,
+            (EntryKind::Directory, Kind::Directory) => {
+                entry.mode == live.mode && self.has_attributes(entry, &dir::xattrs(&parent.child(name)?)?)
+            }
+            (EntryKind::File { size, .. }, Kind::File) if entry.mode == live.mode && *size == live.size => {
+                let file = parent.read_file(name)?;
+                self.has_attributes(entry, &dir::xattrs(&file)?) && content == Some(tree::hash(file)?)
+            }
+            (EntryKind::Symlink { target }, Kind::Symlink) => parent.read_link(name)? == *target,
+            _ => false,
+        })
+    }
+
+    /// Whether the attributes that a restore would set are those that are there; others of the target do not count.
+    fn has_attributes(&self, entry: &Entry, live: &[Xattr]) -> bool {
+        let counts = |(name, _): &&Xattr| Owners::is_restored(name) || name.starts_with(b"system.posix_acl_");
+        self.owners.attributes(entry).is_ok_and(|wanted| wanted.iter().eq(live.iter().filter(counts)))
+    }
+
+    fn hash(&self, path: &RelPath) -> u64 {
+        self.hasher.hash_one(path.as_bytes())
+    }
+}
+
+/// Whether a directory is as the restore makes one that the archive does not list.
+fn is_implied(stat: Stat, mtime: Mtime) -> bool {
+    stat.kind == Kind::Directory
+        && (stat.uid, stat.gid) == (0, 0)
+        && stat.mode == 0o755
+        && stat.mtime.secs == mtime.secs
+}
+
+impl Place {
+    fn new(source: RelPath, destination: RelPath) -> Self {
+        let (directories, different) = (HashMap::new(), HashSet::new());
+        Self { source, destination, is_filled: false, changes: Changes::default(), directories, different }
+    }
+
+    fn count(&mut self, difference: Difference) {
+        *self.counter(difference) += 1;
+    }
+
+    fn discount(&mut self, difference: Difference) {
+        let counter = self.counter(difference);
+        *counter = counter.saturating_sub(1);
+    }
+
+    fn counter(&mut self, difference: Difference) -> &mut u64 {
+        match difference {
+            Difference::New => &mut self.changes.new,
+            Difference::Changed => &mut self.changes.changed,
+            Difference::Same => &mut self.changes.same,
+        }
+    }
+}
+
 impl Observer for Comparison<'_> {
     fn seen(&mut self, root: &RelPath, entry: &Entry, content: Option<Sha256Digest>) {
-        for destination in self.destinations.get(root).cloned().unwrap_or_default() {
-            let Some(path) = entry.path.moved(root, &destination) else { continue };
-            let difference = self.differs(entry, &path, content).unwrap_or(Difference::Changed);
-            let changes = self.changes.entry((root.clone(), destination)).or_default();
-            match difference {
-                Difference::New => changes.new += 1,
-                Difference::Changed => changes.changed += 1,
-                Difference::Same => changes.same += 1,
+        if !self.index.contains_key(root) {
+            self.learn(root);
+        }
+        let places = self.index.get(root).cloned().unwrap_or_default();
+        for at in places {
+            // Taken out while it is worked on: nothing else looks at it meanwhile.
+            let Some(mut place) = self.places.get_mut(at).and_then(Option::take) else { continue };
+            self.compare(&mut place, entry, content);
+            if let Some(slot) = self.places.get_mut(at) {
+                *slot = Some(place);
             }
         }
     }
-}
-
-fn is_same(parent: &Dir, name: &[u8], live: Stat, entry: &Entry, content: Option<Sha256Digest>) -> io::Result<bool> {
-    Ok(match (&entry.kind, live.kind) {
-        (EntryKind::Directory, Kind::Directory) | (EntryKind::Fifo, Kind::Fifo) => entry.mode == live.mode,
-        (EntryKind::File { size, .. }, Kind::File) => {
-            entry.mode == live.mode && *size == live.size && content == Some(tree::hash(parent.read_file(name)?)?)
-        }
-        (EntryKind::Symlink { target }, Kind::Symlink) => parent.read_link(name)? == *target,
-        // Another name of a file that is compared under its first name.
-        (EntryKind::HardLink { .. }, Kind::File) => live.links > 1,
-        _ => false,
-    })
-}
-
-/// Device of the filesystem or subvolume on which `path` is or would be.
-fn device_of(root: &Dir, path: &RelPath) -> io::Result<u64> {
-    let mut device = root.stat_self()?.dev;
-    for parent in path.ancestors().into_iter().chain([path.clone()]) {
-        match root.dir(&parent) {
-            Ok(dir) => device = dir.stat_self()?.dev,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(device)
-}
-
-/// Looks at one destination: its filesystem, what is there, and what stands in the way. `home` is the device of
-/// Lifeboat's directory; `/var` may be a filesystem or a subvolume of its own, and then that is not the root's.
-fn look(root: &Dir, home: u64, destination: &RelPath) -> io::Result<(Site, Free)> {
-    let mut refusal = None;
-    // The deepest existing directory above it, and the outermost directory on that directory's filesystem.
-    let mut nearest = root.again()?;
-    let mut outermost: Option<RelPath> = None;
-    let mut dev = root.stat_self()?.dev;
-    for parent in destination.ancestors() {
-        match root.dir(&parent) {
-            Ok(dir) => {
-                let here = dir.stat_self()?.dev;
-                if here != dev {
-                    outermost = Some(parent.clone());
-                    dev = here;
-                }
-                nearest = dir;
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
-            Err(_) => {
-                refusal = Some(format!("\"{parent}\" is a link or not a directory on the box"));
-                break;
-            }
-        }
-    }
-    let area = match outermost {
-        _ if dev == home => AREA.parse(),
-        Some(outermost) => outermost.join(OTHER_AREA.as_bytes()),
-        None => OTHER_AREA.parse(),
-    }
-    .map_err(io::Error::other)?;
-    let live = if refusal.is_none() { root.stat(destination)? } else { None };
-    if let (Some(_), None) = (live, &refusal)
-        && root.parent(destination)?.is_mount_point(destination.file_name())?
-    {
-        refusal = Some(format!("\"{destination}\" is a mounted filesystem of its own on the box"));
-    }
-    let live = live.map(|stat| if stat.kind == Kind::Directory { LiveKind::Directory } else { LiveKind::Other });
-    let mut site = Site { area, live, dropins: Vec::new(), sidecars: Vec::new(), refusal };
-    if live == Some(LiveKind::Directory) {
-        let dropins = manifest::all().iter().flat_map(|app| &app.dropins).filter(|path| path.is_within(destination));
-        site.dropins = dropins.filter(|path| matches!(root.stat(path), Ok(Some(_)))).cloned().collect();
-        site.dropins.sort();
-        site.dropins.dedup();
-    }
-    if live == Some(LiveKind::Other) {
-        let sidecars = SIDECARS.iter().filter_map(|suffix| {
-            let raw = [destination.as_bytes(), suffix].concat();
-            RelPath::parse(&raw).ok()
-        });
-        site.sidecars = sidecars.filter(|path| matches!(root.stat(path), Ok(Some(_)))).collect();
-    }
-    let room = nearest.room()?;
-    Ok((site, Free { bytes: ByteSize(room.bytes), inodes: room.inodes }))
 }

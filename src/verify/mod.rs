@@ -7,6 +7,7 @@
 mod census;
 pub mod compare;
 mod dump;
+mod ground;
 mod record;
 mod verdict;
 

@@ -6,3 +6,4 @@ pub mod archives;
 pub mod boxes;
 pub mod disks;
 pub mod rescue;
+pub mod scenes;
