@@ -19,7 +19,7 @@ pub fn carry_out(host: &Host, prepared: Prepared, consent: &Consent, progress: &
     if let Some(blocker) = prepared.plan.blockers.first() {
         return Err(Failure::blocked(blocker));
     }
-    let losses = has_losses(&prepared.plan);
+    let losses = prepared.plan.has_losses();
     let Prepared { target, root, owners, mut archive, plan, program, _location, .. } = prepared;
     let mut restore =
         Restore::begin(root, plan, consent).map_err(|error| Failure::of_restore(&error, DataState::Untouched))?;
@@ -28,13 +28,6 @@ pub fn carry_out(host: &Host, prepared: Prepared, consent: &Consent, progress: &
     let_go(restore, target)?;
     let ending = if losses { Ending::DoneWithLosses } else { Ending::Done };
     Ok(Done { ending, status, notes })
-}
-
-/// Whether the plan leaves something behind that the user has to know of: an app that is not restored, or damage.
-fn has_losses(plan: &crate::model::plan::RestorePlan) -> bool {
-    use crate::model::finding::Verdict;
-    use crate::model::plan::Road;
-    plan.apps.iter().any(|app| app.road == Road::Blocked || app.verdict == Verdict::Damaged)
 }
 
 /// Goes on with an interrupted restore, in whichever direction it was going.
