@@ -188,7 +188,7 @@ fn after_commit_there_is_no_undo_and_another_restore_can_begin() {
     ok(scene.on("commit", &onto, None));
     for command in ["undo", "commit", "resume"] {
         let run = scene.on(command, &onto, None);
-        assert_eq!((run.code, run.failed_state()), (Some(2), "new-data-active"), "{command}: {}", run.stderr);
+        assert_eq!((run.code, run.failed_state()), (Some(2), "committed"), "{command}: {}", run.stderr);
         assert!(run.stderr.contains("was committed"), "{}", run.stderr);
     }
     scene.plan = scene.plan_for(&onto);

@@ -20,7 +20,7 @@ pub fn carry_out(host: &Host, prepared: Prepared, consent: &Consent, progress: &
     if let Some(blocker) = prepared.plan.blockers.first() {
         return Err(Failure { state, ..Failure::blocked(blocker) });
     }
-    let losses = has_losses(&prepared.plan);
+    let losses = prepared.plan.has_losses();
     // The location first: what is opened from it has to be closed before it is unmounted.
     let Prepared { _location, target, root, owners, mut archive, plan, program, .. } = prepared;
     let again = root.again().map_err(|error| unopened(&error))?;
@@ -33,13 +33,6 @@ pub fn carry_out(host: &Host, prepared: Prepared, consent: &Consent, progress: &
     let_go(restore, target)?;
     let ending = if losses { Ending::DoneWithLosses } else { Ending::Done };
     Ok(Done { ending, status, notes })
-}
-
-/// Whether the plan leaves something behind that the user has to know of: an app that is not restored, or damage.
-fn has_losses(plan: &crate::model::plan::RestorePlan) -> bool {
-    use crate::model::finding::Verdict;
-    use crate::model::plan::Road;
-    plan.apps.iter().any(|app| app.road == Road::Blocked || app.verdict == Verdict::Damaged)
 }
 
 /// Goes on with an interrupted restore, in whichever direction it was going.

@@ -8,6 +8,9 @@ use crate::formats::passwd::Names;
 use crate::model::entry::{Entry, Owner};
 use crate::model::path::RelPath;
 
+/// An extended attribute: name with its namespace, and value.
+pub type Attribute = (Vec<u8>, Vec<u8>);
+
 /// The target's users and groups.
 #[derive(Debug, Clone, Default)]
 pub struct Owners {
@@ -43,8 +46,8 @@ impl Owners {
     }
 
     /// The extended attributes that the entry's file gets, access control lists among them, sorted by name.
-    pub fn attributes(&self, entry: &Entry) -> Result<Vec<(Vec<u8>, Vec<u8>)>, BadAcl> {
-        let mut found: Vec<(Vec<u8>, Vec<u8>)> =
+    pub fn attributes(&self, entry: &Entry) -> Result<Vec<Attribute>, BadAcl> {
+        let mut found: Vec<Attribute> =
             entry.xattrs.iter().filter(|(name, _)| Self::is_restored(name)).cloned().collect();
         let access = (&b"system.posix_acl_access"[..], &entry.acl_access);
         for (name, text) in [access, (&b"system.posix_acl_default"[..], &entry.acl_default)] {
