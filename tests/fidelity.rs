@@ -13,8 +13,8 @@
 #![allow(missing_docs, reason = "names of tests are sentences")]
 
 mod common;
-#[path = "common/disks.rs"]
-mod disks;
+
+use common::disks;
 
 use common::archives::{RawTar, fixtures, gzip, is_root, put};
 use common::rescue::*;

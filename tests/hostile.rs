@@ -5,8 +5,8 @@
 #![allow(missing_docs, reason = "names of tests are sentences")]
 
 mod common;
-#[path = "common/disks.rs"]
-mod disks;
+
+use common::disks;
 
 use common::archives::{GNU, Header, RawTar, gzip, is_root, put, record};
 use common::rescue::{Rescue, Run, SmallBox, assert_same, manifest, tree, write};

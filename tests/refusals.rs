@@ -7,8 +7,8 @@
 #![allow(missing_docs, reason = "names of tests are sentences")]
 
 mod common;
-#[path = "common/disks.rs"]
-mod disks;
+
+use common::disks;
 
 use common::archives::{RawTar, gzip, is_root, put};
 use common::rescue::{LIFEBOAT, Rescue, Run, SmallBox, assert_same, lifeboat, manifest, tree};

@@ -86,7 +86,7 @@ impl View for RestorePlan {
         let be = if self.blockers.is_empty() { "" } else { "WOULD BE " };
         let is_on = |road: Road| move |app: &AppPlan| app.road == road && !app.is_kept_only();
         text += &group(self, &is_on(Road::InPlace), &format!("{be}RESTORED NOW"));
-        let waiting = format!("{be}BROUGHT ONTO THE BOX NOW, FINISHED AT ITS NEXT START");
+        let waiting = format!("{be}BROUGHT ONTO THE BOX NOW, TO BE FINISHED WHEN IT RUNS");
         text += &group(self, &is_on(Road::Parked), &waiting);
         text += &group(
             self,
@@ -161,7 +161,7 @@ fn app_lines(app: &AppPlan) -> String {
             text += &wrap("    ", &version);
         }
         if !app.next_boot.is_empty() {
-            text += &wrap("    ", &format!("at the next start: {}", app.next_boot.join(", then ")));
+            text += &wrap("    ", &format!("to do on the running box: {}", app.next_boot.join(", then ")));
         }
         if !app.services.is_empty() {
             text += &wrap("    ", &format!("services: {}", app.services.join(", ")));

@@ -198,7 +198,9 @@ impl View for Status {
         let what = match self.state {
             RestoreState::None => "no restore",
             RestoreState::Interrupted => "INTERRUPTED: run 'lifeboat resume' or 'lifeboat undo'",
-            RestoreState::WaitingForBoot => "done as far as possible; the rest follows at the box's next normal start",
+            RestoreState::WaitingForBoot => {
+                "done as far as possible from outside; the rest is done on the box when it runs"
+            }
             RestoreState::Restored => "restored; the old data is kept until 'lifeboat commit'",
             RestoreState::RolledBack => "undone: the old data is in place",
             RestoreState::Committed => "restored and committed: the old data is gone",
@@ -210,7 +212,7 @@ impl View for Status {
             lines += &wrap("", &format!("Finished: {}.", names(&details.done)));
         }
         if !details.waiting.is_empty() {
-            lines += &wrap("", &format!("Waiting for the next start: {}.", names(&details.waiting)));
+            lines += &wrap("", &format!("Waiting for the running box: {}.", names(&details.waiting)));
         }
         lines
     }
