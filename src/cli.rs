@@ -38,17 +38,23 @@ pub enum Command {
     List {
         /// Where the backups are.
         location: PathBuf,
+        /// What opens encrypted ones.
+        #[command(flatten)]
+        keys: KeyArgs,
     },
     /// Read a backup to its end and say which apps could be restored from it; changes nothing.
     Verify {
         /// Where the backup is.
         location: PathBuf,
-        /// Which backup, where the location holds several (see 'list').
+        /// Which backup, by id or name, where the location holds several (see 'list').
         #[arg(long, value_name = "ID")]
         archive: Option<ArchiveId>,
         /// Only these apps.
         #[arg(long, value_name = "A,B", value_delimiter = ',')]
         apps: Option<Vec<AppId>>,
+        /// What opens an encrypted one.
+        #[command(flatten)]
+        keys: KeyArgs,
     },
     /// Show what a restore would do; changes nothing.
     Plan(PlanArgs),
@@ -88,7 +94,7 @@ pub struct PlanArgs {
     /// Where the backup is: a file, a repository, or a directory to search.
     #[arg(long, value_name = "LOCATION")]
     pub from: PathBuf,
-    /// Which backup, where the location holds several (see 'list').
+    /// Which backup, by id or name, where the location holds several (see 'list').
     #[arg(long, value_name = "ID")]
     pub archive: Option<ArchiveId>,
     /// The box: a mounted root directory, a disk image, or a block device.
@@ -103,6 +109,23 @@ pub struct PlanArgs {
     /// The Lifeboat program for the box, where this one does not fit its architecture.
     #[arg(long, value_name = "FILE")]
     pub program: Option<PathBuf>,
+    /// What opens an encrypted backup.
+    #[command(flatten)]
+    pub keys: KeyArgs,
+}
+
+/// What opens an encrypted backup. Without it, the passphrase is asked for on a terminal.
+#[derive(Debug, Clone, Args)]
+pub struct KeyArgs {
+    /// A file that holds the passphrase.
+    #[arg(long, value_name = "FILE")]
+    pub passphrase_file: Option<PathBuf>,
+    /// An open file descriptor that gives the passphrase.
+    #[arg(long, value_name = "N", conflicts_with = "passphrase_file")]
+    pub passphrase_fd: Option<u32>,
+    /// The key file of the repository, or what 'borg key export' wrote.
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
 }
 
 /// Which box.

@@ -134,6 +134,17 @@ impl From<ReadError> for Failure {
             ReadError::Corrupt { .. } | ReadError::Mismatch { .. } => {
                 (Ending::VerificationFailed, "use another backup, or an earlier copy of this one")
             }
+            ReadError::NeedsPassphrase(_) => (
+                Ending::WrongPassphrase,
+                "name a file that holds it with --passphrase-file, or run the command on a terminal to be asked for it",
+            ),
+            ReadError::WrongPassphrase(_) => (
+                Ending::WrongPassphrase,
+                "look for the passphrase that was set in FreedomBox (System, Backups); capitals and blanks count",
+            ),
+            ReadError::NeedsKeyFile(_) | ReadError::BadKeyFile(_) => {
+                (Ending::WrongPassphrase, "name the key file, or what 'borg key export' wrote, with --key-file")
+            }
             ReadError::Io(_) | ReadError::Stopped => {
                 (Ending::Failed, "check the medium that holds the backup and try again")
             }

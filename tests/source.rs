@@ -8,7 +8,7 @@ use common::archives::*;
 use lifeboat::model::digest::Sha256Digest;
 use lifeboat::model::entry::{Entry, EntryKind};
 use lifeboat::model::path::RelPath;
-use lifeboat::source::{self, Proof, ReadError};
+use lifeboat::source::{self, NoPassphrase, Proof, ReadError};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
@@ -597,29 +597,33 @@ fn a_folder_is_searched_for_backups_and_opened_by_id() {
     std::fs::create_dir_all(repository.join("data")).unwrap();
     put(&repository, "config", format!("[repository]\nversion = 1\nid = {}\n", "0f".repeat(32)).as_bytes());
 
-    let listing = source::list(folder.path()).unwrap();
+    let listing = source::list(folder.path(), &mut NoPassphrase).unwrap();
     let ids: Vec<&str> = listing.archives.iter().map(|archive| archive.id.as_str()).collect();
     assert_eq!(ids, ["bad-end.tar.gz", "old.TGZ", "a/b/c/d/e/new.tar.gz"]);
     assert_eq!(listing.archives[1].time.as_deref(), Some("2001-09-09T01:46:40Z"));
     assert_eq!(listing.repositories.len(), 1);
-    let told: Vec<bool> = ["bad-end.tar.gz", "cut.tar.gz"]
+    let told: Vec<bool> = ["bad-end.tar.gz", "cut.tar.gz", "FreedomBoxBackups"]
         .iter()
         .map(|name| listing.findings.iter().any(|finding| finding.subject.ends_with(name)))
         .collect();
-    assert_eq!((told, listing.findings.len()), (vec![true, true], 2), "{:?}", listing.findings);
+    assert_eq!((told, listing.findings.len()), (vec![true; 3], 3), "{:?}", listing.findings);
 
     let id = "a/b/c/d/e/new.tar.gz".parse().unwrap();
-    let mut archive = source::open_location(folder.path(), Some(&id)).unwrap();
+    let mut archive = source::open_location(folder.path(), Some(&id), &mut NoPassphrase).unwrap();
     assert_eq!(archive.summary().unwrap().id, id);
     let error = |archive: Option<&str>| {
         let id = archive.map(|id| id.parse().unwrap());
-        source::open_location(folder.path(), id.as_ref()).err().unwrap().to_string()
+        source::open_location(folder.path(), id.as_ref(), &mut NoPassphrase).err().unwrap().to_string()
     };
     assert!(error(None).contains("several backups"));
-    assert!(error(Some("FreedomBoxBackups")).contains("later version"));
-    let error = source::open_location(&repository, None).err().unwrap();
-    assert!(matches!(error, ReadError::Unsupported { .. }));
-    assert_eq!(source::list(&folder.path().join("no-manifest.tar")).unwrap().archives.len(), 1, "named is named");
+    assert!(error(Some("FreedomBoxBackups")).contains("no completed transaction"));
+    let error = source::open_location(&repository, None, &mut NoPassphrase).err().unwrap();
+    assert!(matches!(error, ReadError::Corrupt { .. }));
+    assert_eq!(
+        source::list(&folder.path().join("no-manifest.tar"), &mut NoPassphrase).unwrap().archives.len(),
+        1,
+        "named is named"
+    );
 }
 
 mod any_bytes {

@@ -14,7 +14,7 @@ use crate::render::text::ArchiveList;
 use crate::rescue::prepare::{self, is_backup, location, open_target};
 use crate::rescue::{Backup, Request, Status, places};
 use crate::restore;
-use crate::source;
+use crate::source::{self, Unlock};
 use crate::survey::{self, target::Access};
 use crate::sys::host::Host;
 use std::path::{Path, PathBuf};
@@ -27,19 +27,10 @@ pub fn survey(host: &Host, output: &Output, images: &[PathBuf], roots: &[PathBuf
 }
 
 /// `lifeboat list`.
-pub fn list(host: &Host, output: &Output, path: &Path) -> Result<Ending, Failure> {
+pub fn list(host: &Host, output: &Output, path: &Path, unlock: &mut dyn Unlock) -> Result<Ending, Failure> {
     let location = location(host, path)?;
-    let listing = source::list(&location.path)?;
-    let mut findings = listing.findings;
-    findings.extend(listing.repositories.iter().map(|repository| {
-        let what = "a borg repository; this version of Lifeboat lists it and does not read it yet";
-        crate::model::finding::Finding::new(
-            crate::model::finding::Severity::Warning,
-            repository.path().display().to_string(),
-            what,
-            "download the backup in FreedomBox (System, Backups) and restore that file",
-        )
-    }));
+    let listing = source::list(&location.path, unlock)?;
+    let findings = listing.findings;
     let none = listing.archives.is_empty();
     // The newest first: that is what nearly everybody wants.
     let archives = listing.archives.into_iter().rev().collect();
@@ -54,16 +45,23 @@ pub fn verify(
     path: &Path,
     archive: Option<&ArchiveId>,
     apps: Option<&[AppId]>,
+    unlock: &mut dyn Unlock,
     progress: &dyn Progress,
 ) -> Result<Ending, Failure> {
-    let verified = prepare::verify_location(host, path, archive, apps, progress)?;
+    let verified = prepare::verify_location(host, path, archive, apps, unlock, progress)?;
     output.show(&verified.report).map_err(unprinted)?;
     Ok(if verified.report.is_undamaged() { Ending::Done } else { Ending::VerificationFailed })
 }
 
 /// `lifeboat plan`.
-pub fn plan(host: &Host, output: &Output, request: &Request, progress: &dyn Progress) -> Result<Ending, Failure> {
-    let prepared = prepare::prepare(host, request, Access::Read, progress)?;
+pub fn plan(
+    host: &Host,
+    output: &Output,
+    request: &Request,
+    unlock: &mut dyn Unlock,
+    progress: &dyn Progress,
+) -> Result<Ending, Failure> {
+    let prepared = prepare::prepare(host, request, Access::Read, unlock, progress)?;
     let proposal = Proposal { plan: &prepared.plan, command: restore_command(request) };
     output.show(&proposal).map_err(unprinted)?;
     Ok(verdict(&prepared.plan))

@@ -4,13 +4,19 @@ pub mod finish;
 pub mod look;
 pub mod write;
 
-use crate::cli::{Cli, Command, PlanArgs};
+use crate::cli::{Cli, Command, KeyArgs, PlanArgs};
 use crate::failure::Failure;
 use crate::guide;
 use crate::model::ending::Ending;
+use crate::model::question::Prompter;
 use crate::render::{Output, progress, prompt};
+use crate::rescue::keyring::{KeyPlaces, Keyring};
 use crate::rescue::{Backup, Request};
+use crate::source::Unlock;
 use crate::sys::host::Host;
+
+/// How often a command asks for a passphrase.
+const TRIES: u32 = 3;
 
 /// Runs a command to its end and says how it ended.
 pub fn run(host: &Host, cli: &Cli) -> Ending {
@@ -19,12 +25,16 @@ pub fn run(host: &Host, cli: &Cli) -> Ending {
     let progress = progress.as_ref();
     let ended = match &cli.command {
         Command::Survey { image, root } => look::survey(host, &output, image, root),
-        Command::List { location } => look::list(host, &output, location),
-        Command::Verify { location, archive, apps } => {
-            look::verify(host, &output, location, archive.as_ref(), apps.as_deref(), progress)
+        Command::List { location, keys } => with_keys(keys, |unlock| look::list(host, &output, location, unlock)),
+        Command::Verify { location, archive, apps, keys } => with_keys(keys, |unlock| {
+            look::verify(host, &output, location, archive.as_ref(), apps.as_deref(), unlock, progress)
+        }),
+        Command::Plan(args) => {
+            with_keys(&args.keys, |unlock| look::plan(host, &output, &request(args), unlock, progress))
         }
-        Command::Plan(args) => look::plan(host, &output, &request(args), progress),
-        Command::Restore { plan, consent } => write::restore(host, &output, &request(plan), consent, progress),
+        Command::Restore { plan, consent } => {
+            with_keys(&plan.keys, |unlock| write::restore(host, &output, &request(plan), consent, unlock, progress))
+        }
         Command::Status(args) => look::status(host, &output, &args.onto),
         Command::Resume(args) => write::resume(host, &output, &args.onto, progress),
         Command::Undo(args) => write::undo(host, &output, &args.onto, progress),
@@ -45,8 +55,20 @@ pub fn run(host: &Host, cli: &Cli) -> Ending {
     }
 }
 
+/// Runs a command that may need a passphrase: with what the command line names, and on a terminal by asking.
+fn with_keys<T>(args: &KeyArgs, run: impl FnOnce(&mut dyn Unlock) -> Result<T, Failure>) -> Result<T, Failure> {
+    let KeyArgs { passphrase_file, passphrase_fd, key_file } = args.clone();
+    let mut keyring = Keyring::read(&KeyPlaces { passphrase_file, passphrase_fd, key_file })?;
+    let mut prompter = prompt::on_terminal();
+    let prompter: Option<&mut dyn Prompter> = match &mut prompter {
+        Some(prompter) => Some(prompter.as_mut()),
+        None => None,
+    };
+    run(&mut keyring.unlocking(prompter, TRIES))
+}
+
 fn request(args: &PlanArgs) -> Request {
-    let PlanArgs { from, archive, onto, apps, accept_damage, program } = args;
+    let PlanArgs { from, archive, onto, apps, accept_damage, program, keys: _ } = args;
     Request {
         from: Backup::At(from.clone()),
         archive: archive.clone(),

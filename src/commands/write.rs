@@ -9,6 +9,7 @@ use crate::render::Output;
 use crate::rescue::prepare::prepare;
 use crate::rescue::{Done, Request, carry};
 use crate::restore::Consent;
+use crate::source::Unlock;
 use crate::survey::target::Access;
 use crate::sys::host::Host;
 use std::path::Path;
@@ -19,9 +20,10 @@ pub fn restore(
     output: &Output,
     request: &Request,
     consent: &PlanId,
+    unlock: &mut dyn Unlock,
     progress: &dyn Progress,
 ) -> Result<Ending, Failure> {
-    let prepared = prepare(host, request, Access::Write, progress)?;
+    let prepared = prepare(host, request, Access::Write, unlock, progress)?;
     show(output, carry::carry_out(host, prepared, &Consent::to(consent.clone()), progress)?)
 }
 

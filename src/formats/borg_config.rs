@@ -9,26 +9,58 @@ pub struct BorgConfig {
     pub keyed: bool,
 }
 
-/// Parses a repository's config; `None` when it is not one.
+/// A repository's config with its key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RepositoryConfig {
+    /// Version of the format; 1 in all of borg 1.x.
+    pub version: u32,
+    /// Repository id, 64 lower-case hexadecimal digits.
+    pub id: String,
+    /// The locked key, base64 with blanks, where it is kept here.
+    pub key: Option<String>,
+}
+
+/// Parses what tells a borg 1.x repository apart; `None` when it is not one.
 pub fn parse(raw: &[u8]) -> Option<BorgConfig> {
+    let config = read(raw).filter(|config| config.version == 1)?;
+    Some(BorgConfig { id: config.id, keyed: config.key.is_some() })
+}
+
+/// Reads the whole config: an INI file, whose long values go on in lines that start with a blank.
+pub fn read(raw: &[u8]) -> Option<RepositoryConfig> {
     let text = std::str::from_utf8(raw).ok()?;
     let mut section = "";
-    let (mut id, mut keyed) = (None, false);
+    let (mut version, mut id, mut key) = (None, None, None::<String>);
+    let mut is_in_key = false;
     for line in text.lines() {
+        let goes_on = line.starts_with([' ', '\t']) && !line.trim().is_empty();
+        if goes_on && is_in_key {
+            key.get_or_insert_default().push_str(line.trim());
+            continue;
+        }
+        is_in_key = false;
+        if line.starts_with(['#', ';']) {
+            continue;
+        }
         if let Some(name) = line.trim().strip_prefix('[') {
             section = name.trim_end_matches(']');
         } else if section == "repository"
-            && let Some((name, value)) = line.split_once('=')
+            && let Some((name, value)) = line.split_once(['=', ':'])
         {
-            match name.trim() {
-                "id" => id = Some(value.trim().to_ascii_lowercase()),
-                "key" => keyed = !value.trim().is_empty() || keyed,
+            let value = value.trim();
+            match name.trim().to_ascii_lowercase().as_str() {
+                "version" => version = value.parse().ok(),
+                "id" => id = Some(value.to_ascii_lowercase()),
+                "key" => {
+                    key = Some(value.to_owned());
+                    is_in_key = true;
+                }
                 _ => {}
             }
         }
     }
     let id = id.filter(|id| id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit()))?;
-    Some(BorgConfig { id, keyed })
+    Some(RepositoryConfig { version: version?, id, key: key.filter(|key| !key.is_empty()) })
 }
 
 #[cfg(test)]
@@ -42,7 +74,9 @@ mod tests {
         assert_eq!(parse(plain.as_bytes()), Some(BorgConfig { id: id.clone(), keyed: false }));
         let keyed = format!("{plain}key = hqlhbGdvcml0aG2mc2hhMjU2\n\tAAAA\n");
         assert!(parse(keyed.as_bytes()).unwrap().keyed);
-        for bad in ["[cache]\nid = 12", "[core]\n\tbare = true\n", "id = 1\n", ""] {
+        assert_eq!(read(keyed.as_bytes()).unwrap().key.unwrap(), "hqlhbGdvcml0aG2mc2hhMjU2AAAA");
+        assert_eq!(read(keyed.replace("= 1\n", "= 2\n").as_bytes()).unwrap().version, 2);
+        for bad in ["[cache]\nid = 12", "[core]\n\tbare = true\n", "id = 1\n", "", &plain.replace("= 1\n", "= 2\n")] {
             assert_eq!(parse(bad.as_bytes()), None);
         }
     }

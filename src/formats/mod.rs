@@ -6,6 +6,7 @@
 pub mod acl;
 pub mod backup_manifest;
 pub mod block;
+pub mod borg;
 pub mod borg_config;
 pub mod btrfs;
 pub mod container;

@@ -13,6 +13,7 @@ use crate::model::question::{Answer, Choice, Prompter, Words};
 use crate::model::state::{DataState, RestoreState};
 use crate::render::{View, text};
 use crate::rescue::carry::{carry_out, resume, undo};
+use crate::rescue::keyring::{Keyring, Unlocking};
 use crate::rescue::prepare::{is_backup, prepare};
 use crate::rescue::{Backup, Done, Request, Status, places};
 use crate::restore::{self, Consent};
@@ -31,7 +32,7 @@ pub fn run(
     prompter: &mut dyn Prompter,
     progress: &dyn Progress,
 ) -> Result<Ending, Failure> {
-    let mut guide = Guide { host, prompter, progress };
+    let mut guide = Guide { host, prompter, progress, keyring: Keyring::default() };
     match guide.walk(images, roots) {
         Ok(ending) => Ok(ending),
         Err(Halt::Stop) => {
@@ -50,6 +51,8 @@ struct Guide<'a> {
     host: &'a Host,
     prompter: &'a mut dyn Prompter,
     progress: &'a dyn Progress,
+    /// Passphrases that were typed.
+    keyring: Keyring,
 }
 
 /// Why the dialogue ends early.
@@ -146,17 +149,18 @@ impl Guide<'_> {
     }
 
     fn choose_archive(&mut self, location: &Path) -> Result<ArchiveId, Halt> {
-        let mut archives = source::list(location).map_err(Failure::from)?.archives;
+        let mut archives = self.unlocked(|unlock| source::list(location, unlock).map_err(Failure::from))?.archives;
         archives.reverse();
         let options: Vec<String> = archives
             .iter()
             .map(|archive| {
-                format!("{}, {} apps ({})", text::time(archive.time.as_deref()), archive.apps.len(), archive.id)
+                let name = archive.name.as_deref().unwrap_or(archive.id.as_str());
+                format!("{}, {} apps ({name})", text::time(archive.time.as_deref()), archive.apps.len())
             })
             .collect();
         if options.is_empty() {
-            let sentence = "this version of Lifeboat cannot read borg repositories yet";
-            let advice = "download the backup in FreedomBox (System, Backups) and restore that file";
+            let sentence = format!("\"{}\" holds no backup", location.display());
+            let advice = "choose another backup";
             return Err(Failure::untouched(Ending::NoBackup, sentence, advice).into());
         }
         let index = self.choose("choose-archive", "Which of its backups? The newest comes first.", &options)?;
@@ -164,8 +168,10 @@ impl Guide<'_> {
     }
 
     fn choose_apps(&mut self, location: &Path, id: &ArchiveId) -> Result<Option<Vec<AppId>>, Halt> {
-        let mut archive = source::open_location(location, Some(id)).map_err(Failure::from)?;
-        let summary = archive.summary().map_err(Failure::from)?;
+        let summary = self.unlocked(|unlock| {
+            let mut archive = source::open_location(location, Some(id), unlock)?;
+            Ok(archive.summary()?)
+        })?;
         let options = ["all apps in the backup".to_owned(), "some apps".to_owned()];
         if self.choose("choose-apps", "Restore which apps?", &options)? == 0 {
             return Ok(None);
@@ -185,7 +191,8 @@ impl Guide<'_> {
 
     fn restore(&mut self, mut args: Request, surveyed: Surveyed, box_: &Installation) -> Result<Ending, Halt> {
         self.prompter.show("The backup is read to its end and compared with the box.\n")?;
-        let prepared = prepare(self.host, &args, Access::Read, self.progress)?;
+        let (host, progress) = (self.host, self.progress);
+        let prepared = self.unlocked(|unlock| prepare(host, &args, Access::Read, unlock, progress))?;
         self.prompter.show(&prepared.plan.text())?;
         if let Some(blocker) = prepared.plan.blockers.first() {
             return Err(Failure::blocked(blocker).into());
@@ -205,7 +212,7 @@ impl Guide<'_> {
         while self.ask("consent", &question)? != box_.hostname {
             self.prompter.show("That is not the name of the box. Nothing has been changed. Type q to stop.\n")?;
         }
-        let prepared = prepare(self.host, &args, Access::Write, self.progress)?;
+        let prepared = self.unlocked(|unlock| prepare(host, &args, Access::Write, unlock, progress))?;
         let done = carry_out(self.host, prepared, &Consent::to(id), self.progress)?;
         let ending = self.report(done)?;
         self.prompter.show(&text::wrap(
@@ -214,6 +221,13 @@ impl Guide<'_> {
              'lifeboat undo' brings it back.",
         ))?;
         Ok(ending)
+    }
+
+    /// Does what may need a passphrase, which is asked for until it is right.
+    fn unlocked<T>(&mut self, work: impl FnOnce(&mut Unlocking<'_>) -> Result<T, Failure>) -> Result<T, Halt> {
+        let mut unlocking = self.keyring.unlocking(Some(&mut *self.prompter), u32::MAX);
+        let done = work(&mut unlocking);
+        if done.is_err() && unlocking.was_stopped() { Err(Halt::Stop) } else { Ok(done?) }
     }
 
     fn report(&mut self, done: Done) -> Result<Ending, Halt> {

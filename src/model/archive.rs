@@ -56,6 +56,9 @@ impl<'de> Deserialize<'de> for ArchiveId {
 pub struct ArchiveSummary {
     /// Its name in the location.
     pub id: ArchiveId,
+    /// The name that it was given when it was made, escaped as [`bytes::escape`] does, where it has one besides its id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// When the backup was made, RFC 3339 UTC; `None` when the archive does not tell.
     pub time: Option<String>,
     /// The manifest generation that the archive carries.

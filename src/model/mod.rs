@@ -18,6 +18,7 @@ pub mod path;
 pub mod plan;
 pub mod progress;
 pub mod question;
+pub mod secret;
 pub mod site;
 pub mod size;
 pub mod state;

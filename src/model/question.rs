@@ -2,6 +2,8 @@
 //!
 //! Every question has a stable id, so that a script, an answer file or a page can answer it without reading it.
 
+use super::secret::Secret;
+
 /// A question with numbered answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choice<'a> {
@@ -39,4 +41,11 @@ pub trait Prompter {
     fn choose(&mut self, choice: &Choice) -> std::io::Result<Answer<usize>>;
     /// Asks for words; they come without surrounding blanks.
     fn ask(&mut self, words: &Words) -> std::io::Result<Answer<String>>;
+    /// Asks for a passphrase, which is not shown where that can be helped.
+    fn secret(&mut self, words: &Words) -> std::io::Result<Answer<Secret>> {
+        Ok(match self.ask(words)? {
+            Answer::Given(text) => Answer::Given(Secret::new(text.into_bytes())),
+            Answer::Stop => Answer::Stop,
+        })
+    }
 }

@@ -2,7 +2,8 @@
 
 use super::text::wrap;
 use crate::model::question::{Answer, Choice, Prompter, Words};
-use dialoguer::{Input, Select};
+use crate::model::secret::Secret;
+use dialoguer::{Input, Password, Select};
 use std::io::{self, BufRead, IsTerminal, Write};
 
 /// The prompter that fits the terminal; plain lines where `plain` asks for them.
@@ -11,6 +12,18 @@ pub fn prompter(plain: bool) -> Box<dyn Prompter> {
         && io::stderr().is_terminal()
         && std::env::var("TERM").is_ok_and(|term| term != "dumb");
     if capable && !plain { Box::new(Terminal) } else { Box::new(Plain::new(io::stdin().lock(), io::stdout())) }
+}
+
+/// A prompter for single questions, which leaves standard output to the result; `None` where nobody could answer.
+pub fn on_terminal() -> Option<Box<dyn Prompter>> {
+    let is_there = io::stdin().is_terminal() && io::stderr().is_terminal();
+    is_there.then(|| -> Box<dyn Prompter> { Box::new(Plain::new(io::stdin().lock(), io::stderr())) })
+}
+
+/// Reads a line that is not shown.
+fn hidden(text: &str) -> io::Result<Answer<Secret>> {
+    let typed = Password::new().with_prompt(text).allow_empty_password(true).report(false).interact();
+    Ok(Answer::Given(Secret::new(typed.map_err(io::Error::other)?.into_bytes())))
 }
 
 /// Plain lines: the question with its id, numbered answers, then one line from the user. No byte moves a cursor.
@@ -70,6 +83,21 @@ impl<R: BufRead, W: Write> Prompter for Plain<R, W> {
             Some(text) => Ok(Answer::Given(text)),
         }
     }
+
+    fn secret(&mut self, words: &Words) -> io::Result<Answer<Secret>> {
+        self.output.write_all(wrap("", &format!("[{}] {}", words.id, words.text)).as_bytes())?;
+        if io::stdin().is_terminal() {
+            self.output.flush()?;
+            return hidden("passphrase");
+        }
+        let mut line = Vec::new();
+        self.output.write_all(b"> ")?;
+        self.output.flush()?;
+        match self.input.read_until(b'\n', &mut line)? {
+            0 => Ok(Answer::Stop),
+            _ => Ok(Answer::Given(Secret::of_file(line))),
+        }
+    }
 }
 
 /// A capable terminal.
@@ -89,6 +117,10 @@ impl Prompter for Terminal {
         let input = Input::<String>::new().with_prompt(words.text).allow_empty(true).interact_text();
         let text = input.map_err(io::Error::other)?.trim().to_owned();
         Ok(if text == "q" { Answer::Stop } else { Answer::Given(text) })
+    }
+
+    fn secret(&mut self, words: &Words) -> io::Result<Answer<Secret>> {
+        hidden(words.text)
     }
 }
 

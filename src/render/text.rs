@@ -160,6 +160,9 @@ impl View for ArchiveList {
         let mut text = String::new();
         for archive in &self.archives {
             let _ = writeln!(text, "{}", archive.id);
+            if let Some(name) = &archive.name {
+                text += &wrap("  ", &format!("\"{name}\""));
+            }
             let apps: Vec<&str> = archive.apps.iter().map(|app| app.name.as_str()).collect();
             let what = match archive.generation {
                 Generation::None => "no FreedomBox manifest: a plain folder archive".to_owned(),

@@ -16,7 +16,7 @@ use crate::model::progress::Progress;
 use crate::model::site::is_dropin;
 use crate::plan::{self, Input};
 use crate::restore;
-use crate::source::{self, Archive, ReadError};
+use crate::source::{self, Archive, ReadError, Unlock};
 use crate::survey::owners::Owners;
 use crate::survey::target::{self, Access, Target, TargetSpec};
 use crate::survey::{self, Place, Surveyed};
@@ -117,9 +117,15 @@ pub fn open_target(host: &Host, onto: &Path, access: Access) -> Result<(Target, 
 }
 
 /// Prepares the restore that was asked for.
-pub fn prepare(host: &Host, request: &Request, access: Access, progress: &dyn Progress) -> Result<Prepared, Failure> {
+pub fn prepare(
+    host: &Host,
+    request: &Request,
+    access: Access,
+    unlock: &mut dyn Unlock,
+    progress: &dyn Progress,
+) -> Result<Prepared, Failure> {
     let Reached { location, backup, target, root, owners } = reach(host, request, access)?;
-    let mut archive = source::open_location(&location.path, request.archive.as_ref())?;
+    let mut archive = source::open_location(&location.path, request.archive.as_ref(), unlock)?;
     let installation = &target.installation;
     let unfinished = restore::standing(&root)
         .map_err(|error| Failure::of_restore(&error, crate::model::state::DataState::Unknown))?;
@@ -206,10 +212,11 @@ pub fn verify_location(
     path: &Path,
     archive: Option<&ArchiveId>,
     apps: Option<&[AppId]>,
+    unlock: &mut dyn Unlock,
     progress: &dyn Progress,
 ) -> Result<verify::Verified, Failure> {
     let location = location(host, path)?;
-    let mut archive = source::open_location(&location.path, archive)?;
+    let mut archive = source::open_location(&location.path, archive, unlock)?;
     verify_archive(archive.as_mut(), apps, &mut NoObserver, progress)
 }
 

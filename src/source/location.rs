@@ -1,9 +1,10 @@
 //! Places with backups: one file, a repository, or a folder to search.
 
 use super::tar_export::{PassOver, at, open_as, shown};
-use super::{Archive, ReadError, open};
+use super::unlock::Unlock;
+use super::{Archive, LONGEST_CONFIG, ReadError, borg, open};
+use crate::formats::borg_config;
 use crate::model::archive::{ArchiveId, ArchiveSummary, BackupLocation, FoundAs, Generation};
-use crate::model::bytes;
 use crate::model::finding::{Finding, Severity};
 use crate::model::progress::Silent;
 use crate::model::size::ByteSize;
@@ -15,15 +16,13 @@ use std::path::{Path, PathBuf};
 const DEPTH: usize = 6;
 /// Names of tar exports. In a search the name decides, because a system disk holds thousands of other packed files.
 const ENDINGS: [&str; 5] = [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst"];
-/// Longest borg `config` that is looked at; a key takes less than 2 KiB.
-const LONGEST_CONFIG: u64 = 64 << 10;
 
 /// What a place holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listing {
     /// The backups that can be opened, by id, in the order of their times, oldest first.
     pub archives: Vec<ArchiveSummary>,
-    /// Borg repositories found there.
+    /// Borg repositories found there; their archives are among the others.
     pub repositories: Vec<BackupLocation>,
     /// Files that look like backups and could not be read, and folders that could not be searched.
     pub findings: Vec<Finding>,
@@ -72,45 +71,73 @@ pub fn find(location: &Path) -> Result<(Vec<BackupLocation>, Vec<Finding>), Read
 }
 
 /// All backups at or below `location`. Reads every archive file to its end, because FreedomBox writes the manifest last;
-/// one that is damaged behind its manifest is listed with a finding. In a
-/// folder, tar archives without a manifest are not backups; a file that the user names is one in any case.
-pub fn list(location: &Path) -> Result<Listing, ReadError> {
+/// one that is damaged behind its manifest is listed with a finding. Of a repository, only the lists of files are read.
+/// In a folder, tar archives without a manifest are not backups; a file that the user names is one in any case.
+pub fn list(location: &Path, unlock: &mut dyn Unlock) -> Result<Listing, ReadError> {
+    if let Some(refusal) = borg::refusal(location) {
+        return Err(refusal);
+    }
     let (found, findings) = find(location)?;
     let mut listing = Listing { archives: Vec::new(), repositories: Vec::new(), findings };
+    let mut locked = None;
     for place in found {
-        let path = match &place {
-            BackupLocation::BorgRepository { .. } => {
+        match &place {
+            BackupLocation::TarExport { path, .. } => list_export(path, &place, location, &mut listing)?,
+            BackupLocation::BorgRepository { path, .. } => {
+                match borg::summaries(path, unlock) {
+                    Ok((archives, findings)) => {
+                        listing.archives.extend(archives);
+                        listing.findings.extend(findings);
+                    }
+                    Err(error) if path == location => return Err(error),
+                    Err(error) => {
+                        let advice = "other backups are not affected";
+                        listing.findings.push(Finding::new(Severity::Warning, shown(path), error.to_string(), advice));
+                        locked = locked.or(Some(error));
+                    }
+                }
                 listing.repositories.push(place);
-                continue;
-            }
-            BackupLocation::TarExport { path, .. } => path,
-        };
-        let is_named = path == location;
-        let mut damage = None;
-        let summary = id_of(path, location).and_then(|id| open_as(path, id)).and_then(|mut archive| {
-            damage = archive.read(&mut PassOver, &Silent).err();
-            archive.summary()
-        });
-        if let (Ok(_), Some(error)) = (&summary, damage) {
-            listing.findings.push(Finding::new(Severity::Warning, shown(path), error.to_string(), ""));
-        }
-        match summary {
-            Ok(summary) if summary.generation == Generation::None && !is_named && !in_legacy_folder(path) => {}
-            Ok(summary) => listing.archives.push(summary),
-            Err(error) if is_named => return Err(error),
-            Err(ReadError::NotABackup(_)) if !is_export_of_freedombox(&place) => {}
-            Err(error) => {
-                let advice = "look at the disk and the file; other backups are not affected";
-                listing.findings.push(Finding::new(Severity::Warning, shown(path), error.to_string(), advice));
             }
         }
+    }
+    // Where there is nothing but what could not be opened, the reason is the answer.
+    if let (true, Some(error)) = (listing.archives.is_empty(), locked) {
+        return Err(error);
     }
     listing.archives.sort_by(|a, b| (&a.time, &a.id).cmp(&(&b.time, &b.id)));
     Ok(listing)
 }
 
+/// Lists one archive file.
+fn list_export(path: &Path, place: &BackupLocation, location: &Path, listing: &mut Listing) -> Result<(), ReadError> {
+    let is_named = path == location;
+    let mut damage = None;
+    let summary = id_of(path, location).and_then(|id| open_as(path, id)).and_then(|mut archive| {
+        damage = archive.read(&mut PassOver, &Silent).err();
+        archive.summary()
+    });
+    if let (Ok(_), Some(error)) = (&summary, damage) {
+        listing.findings.push(Finding::new(Severity::Warning, shown(path), error.to_string(), ""));
+    }
+    match summary {
+        Ok(summary) if summary.generation == Generation::None && !is_named && !in_legacy_folder(path) => {}
+        Ok(summary) => listing.archives.push(summary),
+        Err(error) if is_named => return Err(error),
+        Err(ReadError::NotABackup(_)) if !is_export_of_freedombox(place) => {}
+        Err(error) => {
+            let advice = "look at the disk and the file; other backups are not affected";
+            listing.findings.push(Finding::new(Severity::Warning, shown(path), error.to_string(), advice));
+        }
+    }
+    Ok(())
+}
+
 /// Opens one archive at `location`. Without an id, the place must hold exactly one backup.
-pub fn open_location(location: &Path, archive: Option<&ArchiveId>) -> Result<Box<dyn Archive>, ReadError> {
+pub fn open_location(
+    location: &Path,
+    archive: Option<&ArchiveId>,
+    unlock: &mut dyn Unlock,
+) -> Result<Box<dyn Archive>, ReadError> {
     let meta = std::fs::metadata(location).map_err(|error| at(location, &error))?;
     if !meta.is_dir() {
         if let Some(id) = archive.filter(|id| id_of(location, location).ok().as_ref() != Some(*id)) {
@@ -121,31 +148,36 @@ pub fn open_location(location: &Path, archive: Option<&ArchiveId>) -> Result<Box
         }
         return open(location);
     }
+    if let Some(refusal) = borg::refusal(location) {
+        return Err(refusal);
+    }
     let id = match archive {
         Some(id) => id.clone(),
-        None => only_archive(location)?,
+        None => only_archive(location, unlock)?,
     };
-    let (found, _) = find(location)?;
-    for place in &found {
-        if id_of(place.path(), location).ok().as_ref() == Some(&id) {
-            return match place {
-                BackupLocation::TarExport { path, .. } => open_as(path, id),
-                BackupLocation::BorgRepository { path, .. } => Err(borg_is_not_read(path)),
-            };
+    let mut failed = None;
+    for place in find(location)?.0 {
+        match &place {
+            BackupLocation::TarExport { path, .. } if id_of(path, location).ok().as_ref() == Some(&id) => {
+                return open_as(path, id);
+            }
+            BackupLocation::TarExport { .. } => {}
+            BackupLocation::BorgRepository { path, .. } => match borg::open(path, &id, unlock) {
+                Ok(Some(archive)) => return Ok(archive),
+                Ok(None) => {}
+                Err(error) => failed = failed.or(Some(error)),
+            },
         }
     }
-    match found.iter().find(|place| matches!(place, BackupLocation::BorgRepository { .. })) {
-        Some(repository) if archive.is_some() => Err(borg_is_not_read(repository.path())),
-        _ => Err(ReadError::NotABackup(format!("'{}' holds no archive called '{id}'", shown(location)))),
-    }
+    Err(failed
+        .unwrap_or_else(|| ReadError::NotABackup(format!("'{}' holds no archive called '{id}'", shown(location)))))
 }
 
-fn only_archive(location: &Path) -> Result<ArchiveId, ReadError> {
-    let listing = list(location)?;
-    match (listing.archives.as_slice(), listing.repositories.first()) {
-        ([one], None) => Ok(one.id.clone()),
-        ([], Some(repository)) => Err(borg_is_not_read(repository.path())),
-        ([], None) => Err(match listing.findings.into_iter().next() {
+fn only_archive(location: &Path, unlock: &mut dyn Unlock) -> Result<ArchiveId, ReadError> {
+    let listing = list(location, unlock)?;
+    match listing.archives.as_slice() {
+        [one] => Ok(one.id.clone()),
+        [] => Err(match listing.findings.into_iter().next() {
             Some(finding) => ReadError::NotABackup(format!(
                 "'{}' holds no backup that can be read; {}: {}",
                 shown(location),
@@ -154,18 +186,11 @@ fn only_archive(location: &Path) -> Result<ArchiveId, ReadError> {
             )),
             None => ReadError::NotABackup(format!("'{}' holds no backup", shown(location))),
         }),
-        (several, _) => {
+        several => {
             let ids: Vec<&str> = several.iter().map(|archive| archive.id.as_str()).collect();
             let what = format!("'{}' holds several backups, name one: {}", shown(location), ids.join(", "));
             Err(ReadError::NotABackup(what))
         }
-    }
-}
-
-fn borg_is_not_read(path: &Path) -> ReadError {
-    ReadError::Unsupported {
-        entry: format!("'{}'", shown(path)),
-        what: "reading borg repositories comes with a later version of Lifeboat".into(),
     }
 }
 
@@ -210,7 +235,7 @@ fn recognise_repository(folder: &Path, location: &Path) -> Option<BackupLocation
     }
     let mut text = Vec::new();
     std::fs::File::open(path).ok()?.take(LONGEST_CONFIG).read_to_end(&mut text).ok()?;
-    let (id, keyed) = parse_config(&text)?;
+    let borg_config::BorgConfig { id, keyed } = borg_config::parse(&text)?;
     let found_as = match folder.file_name() {
         _ if folder == location => FoundAs::Named,
         Some(name) if name == "FreedomBoxBackups" => FoundAs::DiskRepository,
@@ -218,42 +243,4 @@ fn recognise_repository(folder: &Path, location: &Path) -> Option<BackupLocation
         _ => FoundAs::Named,
     };
     Some(BackupLocation::BorgRepository { path: PathBuf::from(folder), id, keyed, found_as })
-}
-
-/// The id of a repository, and whether its config holds a key.
-fn parse_config(text: &[u8]) -> Option<(String, bool)> {
-    let (mut inside, mut version, mut id, mut keyed) = (false, false, None, false);
-    for line in text.split(|&b| b == b'\n').map(<[u8]>::trim_ascii) {
-        if line.starts_with(b"[") {
-            inside = line == b"[repository]";
-            continue;
-        }
-        let mut parts = line.splitn(2, |&b| b == b'=').map(<[u8]>::trim_ascii);
-        match (inside, parts.next(), parts.next()) {
-            (true, Some(b"version"), Some(value)) => version = value == b"1",
-            (true, Some(b"id"), Some(value)) if value.len() == 64 && value.iter().all(u8::is_ascii_hexdigit) => {
-                id = Some(bytes::escape(value));
-            }
-            (true, Some(b"key"), Some(value)) => keyed = !value.is_empty(),
-            _ => {}
-        }
-    }
-    id.filter(|_| version).map(|id| (id, keyed))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_borg_config_is_recognised_with_and_without_key() {
-        let id = "ab".repeat(32);
-        let plain = format!("[repository]\nversion = 1\nsegments_per_dir = 1000\nid = {id}\n\n");
-        assert_eq!(parse_config(plain.as_bytes()), Some((id.clone(), false)));
-        let keyed = format!("[repository]\nversion = 1\nid = {id}\nkey = hqlhbGdvcml0aG2m\n\tAAAA\n");
-        assert_eq!(parse_config(keyed.as_bytes()), Some((id.clone(), true)));
-        for other in [format!("[core]\nid = {id}\nversion = 1"), "[repository]\nversion = 1".into(), String::new()] {
-            assert_eq!(parse_config(other.as_bytes()), None);
-        }
-    }
 }

@@ -5,14 +5,18 @@
 //!
 //! [`open_location`] is the one way in: a file is one archive, a folder is searched ([`list`], [`find`]).
 
+mod borg;
 mod location;
+mod scan;
 mod sidecar;
 mod stream;
 mod tar_export;
+mod unlock;
 mod unpack;
 
 pub use location::{Listing, find, list, open_location};
 pub use tar_export::open;
+pub use unlock::{NoPassphrase, Unlock};
 
 use crate::model::archive::{ArchiveId, ArchiveSummary};
 use crate::model::entry::Entry;
@@ -20,6 +24,9 @@ use crate::model::finding::Finding;
 use crate::model::progress::Progress;
 use crate::model::size::ByteSize;
 use std::io::{self, Read};
+
+/// Longest config of a repository that is looked at; a key takes less than 2 KiB.
+const LONGEST_CONFIG: u64 = 64 << 10;
 
 /// One backup, opened read-only.
 pub trait Archive {
@@ -37,6 +44,9 @@ pub trait Archive {
     /// Borg archives a path once for every path to back up that contains it, so an honest archive may hold the same
     /// entry several times.
     ///
+    /// Where a format proves each file by itself, damage of one file does not end the reading: the visitor is told with
+    /// [`Visitor::damaged`], the ending has a finding, and the next entry follows.
+    ///
     /// [`Advance`]: crate::model::progress::Event::Advance
     fn read(&mut self, visitor: &mut dyn Visitor, progress: &dyn Progress) -> Result<Ending, ReadError>;
 
@@ -49,6 +59,10 @@ pub trait Visitor {
     /// Takes one entry. `content` yields exactly the file's bytes (nothing for other kinds); what is not read is
     /// skipped, but still checked. An error of `content` must be passed on as [`VisitError::Content`].
     fn visit(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<(), VisitError>;
+
+    /// Says that the content of this entry is damaged, and that what follows it is not. The entry was visited just
+    /// before and its content ended with an error, unless it is another name of a damaged file: that is not visited.
+    fn damaged(&mut self, _entry: &Entry) {}
 }
 
 /// Why a visitor does not go on.
@@ -65,7 +79,7 @@ pub enum VisitError {
 pub struct Ending {
     /// What proves the content.
     pub proof: Proof,
-    /// What was noticed on the way, none of it damage.
+    /// What was noticed on the way; damage only of single files.
     pub findings: Vec<Finding>,
 }
 
@@ -107,6 +121,18 @@ pub enum ReadError {
         /// Which checksum is wrong.
         what: String,
     },
+    /// It is encrypted, and there was no passphrase to try.
+    #[error("{0} is encrypted and needs a passphrase")]
+    NeedsPassphrase(String),
+    /// None of the passphrases opened it.
+    #[error("the passphrase for {0} is wrong")]
+    WrongPassphrase(String),
+    /// Its key is kept in a file outside of it, which was not given.
+    #[error("{0} is encrypted with a key that is kept in a file of its own")]
+    NeedsKeyFile(String),
+    /// The key file that was given does not fit.
+    #[error("the key file cannot be used: {0}")]
+    BadKeyFile(String),
     /// It is not a backup in any format that is known.
     #[error("{0}")]
     NotABackup(String),

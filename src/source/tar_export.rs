@@ -1,14 +1,15 @@
 //! A backup in one file: a tar archive, packed or not.
 
+use super::scan::Scan;
 use super::sidecar::{self, Expected};
 use super::stream::Stream;
 use super::unpack::peek_content;
 use super::{Archive, Ending, Proof, ReadError, VisitError, Visitor};
-use crate::formats::backup_manifest::{self, BackupManifest, LONGEST_MANIFEST};
+use crate::formats::backup_manifest::{self, LONGEST_MANIFEST};
 use crate::formats::tarball::{BLOCK, Marker, TarError, Tarball, looks_like_tar};
 use crate::model::archive::{ArchiveId, ArchiveSummary, Generation};
 use crate::model::bytes;
-use crate::model::entry::{Entry, EntryKind, Mtime};
+use crate::model::entry::{Entry, EntryKind};
 use crate::model::finding::{Finding, Severity};
 use crate::model::progress::{Event, Progress, Silent};
 use crate::model::size::ByteSize;
@@ -36,17 +37,6 @@ struct TarExport {
     scan: Option<Scan>,
 }
 
-/// What reading the archive once tells about it.
-#[derive(Debug, Default)]
-struct Scan {
-    manifest: Option<(String, Mtime, Result<BackupManifest, String>)>,
-    /// Names of all manifests after the first.
-    more: Vec<String>,
-    /// Whether every entry was seen.
-    complete: bool,
-    newest: Option<Mtime>,
-}
-
 /// Opens one archive file; its id is the file's name.
 pub fn open(path: &Path) -> Result<Box<dyn Archive>, ReadError> {
     let name = path.file_name().unwrap_or(path.as_os_str());
@@ -71,7 +61,7 @@ pub(super) fn open_as(path: &Path, id: ArchiveId) -> Result<Box<dyn Archive>, Re
 
 /// Opens a regular file without changing its access time where that is allowed, and never waits on a pipe or touches a
 /// device.
-fn open_regular(path: &Path) -> Result<File, ReadError> {
+pub(super) fn open_regular(path: &Path) -> Result<File, ReadError> {
     let refuse = || ReadError::NotABackup(format!("'{}' is not a regular file", shown(path)));
     if !std::fs::metadata(path).map_err(|error| at(path, &error))?.is_file() {
         return Err(refuse());
@@ -99,7 +89,7 @@ impl Archive for TarExport {
     }
 
     fn summary(&mut self) -> Result<ArchiveSummary, ReadError> {
-        let known = self.scan.as_ref().is_some_and(|scan| scan.complete || scan.manifest.is_some());
+        let known = self.scan.as_ref().is_some_and(|scan| scan.complete || scan.has_manifest());
         let damage = if known { None } else { self.read(&mut PassOver, &Silent).err() };
         let manifest = match (self.scan.as_ref().map(Scan::manifest), damage) {
             (Some(manifest), None) => manifest?,
@@ -111,6 +101,7 @@ impl Archive for TarExport {
         let time = self.scan.as_ref().and_then(Scan::time);
         Ok(ArchiveSummary {
             id: self.id.clone(),
+            name: None,
             time: time.and_then(|time| jiff::Timestamp::from_second(time.secs).ok()).map(|time| time.to_string()),
             generation: manifest.map_or(Generation::None, |manifest| manifest.generation),
             apps: manifest.map(|manifest| manifest.apps.clone()).unwrap_or_default(),
@@ -185,9 +176,7 @@ impl TarExport {
             }
             findings.push(Finding::new(Severity::Warning, self.id.as_str(), what, ""));
         }
-        if let Some((_, _, Ok(manifest))) = self.scan.as_ref().and_then(|scan| scan.manifest.as_ref()) {
-            findings.extend(manifest.findings.iter().cloned());
-        }
+        findings.extend(self.scan.iter().flat_map(Scan::findings));
         Ok(Ending { proof, findings })
     }
 }
@@ -211,7 +200,7 @@ fn walk(
                 let mut raw = Vec::new();
                 let whole = content.by_ref().take(LONGEST_MANIFEST).read_to_end(&mut raw).map_err(VisitError::Content);
                 if whole.is_ok() {
-                    scan.take_manifest(&entry, *size, &raw);
+                    scan.take_manifest(&entry.path, entry.mtime, *size, &raw);
                 }
                 whole.and_then(|_| visitor.visit(&entry, &mut Cursor::new(raw).chain(content)))
             }
@@ -254,40 +243,6 @@ fn explain(error: TarError, stream: &Stream) -> ReadError {
 /// Errors of the stream carry a [`ReadError`].
 fn unwrap(error: io::Error) -> ReadError {
     error.downcast::<ReadError>().unwrap_or_else(ReadError::Io)
-}
-
-impl Scan {
-    fn take_manifest(&mut self, entry: &Entry, size: u64, raw: &[u8]) {
-        let name = entry.path.to_string();
-        let parsed = match size {
-            0..=LONGEST_MANIFEST => backup_manifest::parse(raw).map_err(|bad| bad.to_string()),
-            _ => Err("the manifest is longer than 4 MiB".into()),
-        };
-        match &self.manifest {
-            None => self.manifest = Some((name, entry.mtime, parsed)),
-            // The same member again, see `Archive::read`.
-            Some((known, _, Ok(manifest))) if *known == name && parsed.as_ref() == Ok(manifest) => {}
-            Some(_) if self.more.len() < 4 => self.more.push(name),
-            Some(_) => {}
-        }
-    }
-
-    /// The one manifest, if there is one.
-    fn manifest(&self) -> Result<Option<&BackupManifest>, ReadError> {
-        match &self.manifest {
-            None => Ok(None),
-            Some((name, _, Err(what))) => Err(ReadError::Corrupt { place: format!("in '{name}'"), what: what.clone() }),
-            Some((name, ..)) if !self.more.is_empty() => {
-                let what = format!("the archive has more than one manifest, also '{}'", self.more.join("', '"));
-                Err(ReadError::Corrupt { place: format!("in '{name}'"), what })
-            }
-            Some((_, _, Ok(manifest))) => Ok(Some(manifest)),
-        }
-    }
-
-    fn time(&self) -> Option<Mtime> {
-        self.manifest.as_ref().map(|(_, time, _)| *time).or(self.newest)
-    }
 }
 
 /// Content on its way to a visitor, with progress.

@@ -41,8 +41,8 @@ pub(super) struct Census<'a> {
     pub(super) last: Option<RelPath>,
     /// Database dumps that were seen, and whether they are whole.
     pub(super) dumps: BTreeMap<RelPath, bool>,
-    /// Roots with entries that contradict others, which damages every app that has them.
-    pub(super) contradicted: BTreeSet<RelPath>,
+    /// Roots with entries that are damaged or contradict others, which damages every app that has them.
+    pub(super) broken: BTreeSet<RelPath>,
     pub(super) findings: Vec<Finding>,
     hasher: RandomState,
     /// Every path with a short form of its record, both hashed.
@@ -65,7 +65,7 @@ impl<'a> Census<'a> {
             entries: 0,
             last: None,
             dumps: BTreeMap::new(),
-            contradicted: BTreeSet::new(),
+            broken: BTreeSet::new(),
             findings: Vec::new(),
             hasher: RandomState::new(),
             remembered: HashMap::new(),
@@ -149,7 +149,7 @@ impl<'a> Census<'a> {
 
     fn contradict(&mut self, entry: &Entry, what: &str) {
         let roots = self.containing(&entry.path);
-        self.contradicted.extend(roots.iter().filter_map(|&at| self.roots.get(at)).map(|root| root.path.clone()));
+        self.broken.extend(roots.iter().filter_map(|&at| self.roots.get(at)).map(|root| root.path.clone()));
         self.report(Severity::Damage, &entry.path, what.to_owned());
     }
 
@@ -200,6 +200,17 @@ impl Visitor for Census<'_> {
         self.entries += 1;
         self.last = Some(entry.path.clone());
         Ok(())
+    }
+
+    fn damaged(&mut self, entry: &Entry) {
+        if self.is_skipped(entry) {
+            return;
+        }
+        let roots = self.containing(&entry.path);
+        self.broken.extend(roots.iter().filter_map(|&at| self.roots.get(at)).map(|root| root.path.clone()));
+        if is_dump(&entry.path) || self.scope.dumps.iter().any(|(_, path)| *path == entry.path) {
+            self.dumps.insert(entry.path.clone(), false);
+        }
     }
 }
 

@@ -158,7 +158,8 @@ pub fn verify(
         Err(error @ (ReadError::Corrupt { .. } | ReadError::Mismatch { .. })) => {
             evidence.hide_manifest(error);
             let id = archive.id().clone();
-            ArchiveSummary { id, time: None, generation: Generation::None, apps: Vec::new(), size: archive.size() }
+            let (generation, size) = (Generation::None, archive.size());
+            ArchiveSummary { id, name: None, time: None, generation, apps: Vec::new(), size }
         }
         Err(error) => return Err(error.into()),
     };

@@ -25,7 +25,7 @@ pub(super) struct Evidence {
     entries: u64,
     last: Option<RelPath>,
     dumps: BTreeMap<RelPath, bool>,
-    contradicted: BTreeSet<RelPath>,
+    broken: BTreeSet<RelPath>,
     findings: Vec<Finding>,
 }
 
@@ -39,7 +39,7 @@ impl Evidence {
             entries: census.entries,
             last: census.last,
             dumps: census.dumps,
-            contradicted: census.contradicted,
+            broken: census.broken,
             findings: census.findings,
         }
     }
@@ -66,7 +66,7 @@ impl Evidence {
         let mut all: Vec<_> = known.chain(census.roots.into_iter().zip(census.last_seen)).collect();
         all.sort_by(|(a, _), (b, _)| a.path.cmp(&b.path));
         (self.roots, self.last_seen) = all.into_iter().unzip();
-        self.contradicted.extend(census.contradicted);
+        self.broken.extend(census.broken);
         for finding in census.findings {
             if !self.findings.contains(&finding) {
                 self.findings.push(finding);
@@ -157,7 +157,7 @@ fn general_findings(evidence: &Evidence, summary: &ArchiveSummary) -> Vec<Findin
 
 /// What is wrong with one app's own entries; `true` when it makes the app damaged.
 fn problems_of(app: &ArchivedApp, evidence: &Evidence, scope: &Scope<'_>, findings: &mut Vec<Finding>) -> bool {
-    let mut damaged = app.paths.iter().any(|path| evidence.contradicted.contains(path));
+    let mut damaged = app.paths.iter().any(|path| evidence.broken.contains(path));
     let named = app.paths.iter().filter(|path| is_dump(path));
     let demanded = scope.dumps.iter().filter(|(name, _)| *name == app.name).map(|(_, path)| path);
     let dumps: BTreeSet<&RelPath> = named.chain(demanded).collect();

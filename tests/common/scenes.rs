@@ -63,6 +63,7 @@ impl Scene {
                 packages: BTreeSet::new(),
             },
             summary: ArchiveSummary {
+                name: None,
                 id: "backup.tar.gz".parse().unwrap(),
                 time: Some("2026-11-23T18:45:00Z".into()),
                 generation: Generation::Dict,

@@ -1,0 +1,173 @@
+//! The passphrases of a run: given in a file, or typed once and then remembered for as long as the run lasts.
+//!
+//! Never shown, never written, and never taken from the command line or the environment, where others can see them.
+
+use crate::failure::Failure;
+use crate::model::ending::Ending;
+use crate::model::question::{Answer, Prompter, Words};
+use crate::model::secret::{LONGEST_SECRET, Secret};
+use crate::source::Unlock;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+/// Longest key file; an exported key has less than 1 KiB.
+const LONGEST_KEY: u64 = 64 << 10;
+
+/// Where the command line says that passphrases and keys are.
+#[derive(Debug, Clone, Default)]
+pub struct KeyPlaces {
+    /// A file that holds a passphrase.
+    pub passphrase_file: Option<PathBuf>,
+    /// An open file descriptor that gives a passphrase.
+    pub passphrase_fd: Option<u32>,
+    /// A key file or an exported key.
+    pub key_file: Option<PathBuf>,
+}
+
+/// What opens encrypted backups.
+#[derive(Debug, Default)]
+pub struct Keyring {
+    known: Vec<Secret>,
+    key_file: Option<Vec<u8>>,
+}
+
+impl Keyring {
+    /// Reads what the command line names.
+    pub fn read(places: &KeyPlaces) -> Result<Keyring, Failure> {
+        let mut keyring = Keyring::default();
+        let fd = places.passphrase_fd.map(|fd| PathBuf::from(format!("/proc/self/fd/{fd}")));
+        for path in places.passphrase_file.iter().chain(&fd) {
+            let raw = read(path, LONGEST_SECRET as u64, "passphrase")?;
+            keyring.known.push(Secret::of_file(raw));
+        }
+        if let Some(path) = &places.key_file {
+            keyring.key_file = Some(read(path, LONGEST_KEY, "key file")?);
+        }
+        Ok(keyring)
+    }
+
+    /// Opens backups with what is known, and asks `prompter` up to `tries` times for each where that does not do.
+    pub fn unlocking<'a>(&'a mut self, prompter: Option<&'a mut dyn Prompter>, tries: u32) -> Unlocking<'a> {
+        Unlocking { keyring: self, prompter, tries, asked: 0, was_stopped: false }
+    }
+}
+
+fn read(path: &Path, limit: u64, what: &str) -> Result<Vec<u8>, Failure> {
+    let failed = |error: io::Error| {
+        let sentence = format!("reading the {what} from \"{}\": {error}", path.display());
+        Failure::untouched(Ending::Usage, sentence, format!("name a file that holds the {what} and nothing else"))
+    };
+    let mut raw = Vec::new();
+    File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut raw)).map_err(failed)?;
+    if raw.len() as u64 > limit {
+        return Err(failed(io::Error::other(format!("it is longer than {limit} bytes"))));
+    }
+    Ok(raw)
+}
+
+/// A keyring in use.
+pub struct Unlocking<'a> {
+    keyring: &'a mut Keyring,
+    prompter: Option<&'a mut dyn Prompter>,
+    tries: u32,
+    /// How often the user was asked for the backup at hand.
+    asked: u32,
+    was_stopped: bool,
+}
+
+impl Unlocking<'_> {
+    /// Whether the user did not want to answer.
+    pub fn was_stopped(&self) -> bool {
+        self.was_stopped
+    }
+}
+
+impl Unlock for Unlocking<'_> {
+    fn passphrase(&mut self, place: &str, attempt: u32) -> Option<Secret> {
+        if attempt == 0 {
+            self.asked = 0;
+        }
+        if self.asked == 0
+            && let Some(known) = self.keyring.known.get(usize::try_from(attempt).ok()?)
+        {
+            return Some(known.clone());
+        }
+        let again = self.asked > 0;
+        if again {
+            // What was typed last is wrong.
+            self.keyring.known.pop();
+        }
+        if self.asked >= self.tries || self.was_stopped {
+            return None;
+        }
+        let prompter = self.prompter.as_mut()?;
+        let wrong = if again { "That passphrase is wrong. " } else { "" };
+        let text = format!("{wrong}The backup at {place} is encrypted. Type its passphrase, or nothing to stop:");
+        match prompter.secret(&Words { id: "passphrase", text: &text }) {
+            Ok(Answer::Given(secret)) if !secret.reveal().is_empty() => {
+                self.asked += 1;
+                self.keyring.known.push(secret.clone());
+                Some(secret)
+            }
+            _ => {
+                self.asked = 0;
+                self.was_stopped = true;
+                None
+            }
+        }
+    }
+
+    fn key_file(&self) -> Option<&[u8]> {
+        self.keyring.key_file.as_deref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::question::Choice;
+
+    struct Script(Vec<&'static str>);
+
+    impl Prompter for Script {
+        fn show(&mut self, _: &str) -> io::Result<()> {
+            Ok(())
+        }
+        fn choose(&mut self, _: &Choice) -> io::Result<Answer<usize>> {
+            Ok(Answer::Stop)
+        }
+        fn ask(&mut self, words: &Words) -> io::Result<Answer<String>> {
+            assert_eq!(words.id, "passphrase");
+            Ok(if self.0.is_empty() { Answer::Stop } else { Answer::Given(self.0.remove(0).into()) })
+        }
+    }
+
+    fn text(secret: Option<Secret>) -> Option<String> {
+        secret.map(|secret| String::from_utf8(secret.reveal().to_vec()).unwrap())
+    }
+
+    #[test]
+    fn what_was_typed_right_is_remembered_and_what_was_wrong_is_not() {
+        let mut keyring = Keyring { known: vec![Secret::new(b"file".to_vec())], key_file: None };
+        let mut script = Script(vec!["wrong", "right"]);
+        let mut unlocking = keyring.unlocking(Some(&mut script), 9);
+        for (attempt, answer) in (0..).zip(["file", "wrong", "right"]) {
+            assert_eq!(text(unlocking.passphrase("x", attempt)).as_deref(), Some(answer));
+        }
+        for (attempt, answer) in (0..).zip([Some("file"), Some("right"), None]) {
+            assert_eq!(text(unlocking.passphrase("y", attempt)).as_deref(), answer);
+        }
+        assert!(unlocking.was_stopped());
+    }
+
+    #[test]
+    fn after_the_last_try_nobody_is_asked() {
+        let mut keyring = Keyring::default();
+        let mut script = Script(vec!["a", "b", "c"]);
+        let mut unlocking = keyring.unlocking(Some(&mut script), 2);
+        let answers: Vec<_> = (0..4).map(|attempt| text(unlocking.passphrase("x", attempt)).is_some()).collect();
+        assert_eq!(answers, [true, true, false, false]);
+        assert!(Keyring::default().unlocking(None, 3).passphrase("x", 0).is_none());
+    }
+}

@@ -1,0 +1,88 @@
+//! A backup in a borg 1.x repository.
+//!
+//! Every object goes through the same checks: CRC-32 of its entry, authentication code, decryption, unpacking, and last
+//! its id, which is a digest of its plain content. What reading needs is kept in memory; nothing is ever written.
+
+mod ahead;
+mod archive;
+mod entry;
+mod index;
+mod items;
+mod object;
+mod pipeline;
+mod repository;
+mod storage;
+
+use super::unlock::Unlock;
+use super::{Archive, ReadError};
+use crate::model::archive::{ArchiveId, ArchiveSummary};
+use crate::model::finding::{Finding, Severity};
+use archive::BorgArchive;
+use repository::Repository;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Why an object cannot be had.
+#[derive(Debug, thiserror::Error)]
+enum Fault {
+    /// It is nowhere in the repository.
+    #[error("it is missing from the repository")]
+    Missing,
+    /// It is there, and damaged.
+    #[error("{0}")]
+    Bad(String),
+    /// The medium fails.
+    #[error("reading it: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+impl Fault {
+    fn bad(what: impl std::fmt::Display) -> Fault {
+        Fault::Bad(what.to_string())
+    }
+}
+
+/// All archives of the repository at `path`, and what was noticed.
+pub(super) fn summaries(
+    path: &Path,
+    unlock: &mut dyn Unlock,
+) -> Result<(Vec<ArchiveSummary>, Vec<Finding>), ReadError> {
+    let repository = Arc::new(Repository::open(path, unlock)?);
+    let (mut summaries, mut findings) = (Vec::new(), repository.findings().to_vec());
+    for listed in repository.archives() {
+        let name = listed.shown_name();
+        if listed.is_checkpoint() {
+            let what = format!("it has an unfinished backup, '{name}', which is not listed");
+            let advice = format!("what it holds can be read with '--archive {}'", listed.id);
+            findings.push(Finding::new(Severity::Note, super::tar_export::shown(path), what, advice));
+            continue;
+        }
+        let summary = BorgArchive::open(&repository, listed).and_then(|mut archive| archive.summary());
+        match summary {
+            Ok(summary) => summaries.push(summary),
+            Err(error) => {
+                let advice = "other backups in the repository may be whole";
+                findings.push(Finding::new(Severity::Damage, name, error.to_string(), advice));
+            }
+        }
+    }
+    Ok((summaries, findings))
+}
+
+/// Opens one archive of the repository at `path`, by its id or its name; `None` when it has none of that.
+pub(super) fn open(
+    path: &Path,
+    id: &ArchiveId,
+    unlock: &mut dyn Unlock,
+) -> Result<Option<Box<dyn Archive>>, ReadError> {
+    let repository = Arc::new(Repository::open(path, unlock)?);
+    match repository.archives().iter().find(|listed| listed.id == *id || listed.shown_name() == id.as_str()) {
+        None => Ok(None),
+        Some(listed) => Ok(Some(Box::new(BorgArchive::open(&repository, listed)?))),
+    }
+}
+
+/// Says what a folder is that looks like a repository and is none that can be read.
+pub(super) fn refusal(path: &Path) -> Option<ReadError> {
+    repository::refusal(path)
+}

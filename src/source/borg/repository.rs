@@ -1,0 +1,215 @@
+//! A repository that is open: its files, its key and its list of archives.
+
+use super::Fault;
+use super::object::Decoder;
+use super::storage::Storage;
+use crate::formats::borg::compression::Length;
+use crate::formats::borg::envelope::{Mode, Opener};
+use crate::formats::borg::key::{self, BadKey, LockedKey, Secrets};
+use crate::formats::borg::manifest::{self, Listed};
+use crate::formats::borg::segment::HEAD;
+use crate::formats::borg::tam::{self, Subject, Tam};
+use crate::formats::borg::{LONGEST_DESCRIPTION, MANIFEST, ObjectId};
+use crate::formats::borg_config::{self, RepositoryConfig};
+use crate::model::archive::ArchiveId;
+use crate::model::bytes;
+use crate::model::finding::{Finding, Severity};
+use crate::source::tar_export::{at, open_regular, shown};
+use crate::source::unlock::Unlock;
+use crate::source::{LONGEST_CONFIG, ReadError};
+use std::io::Read;
+use std::path::Path;
+
+/// An open repository.
+pub(super) struct Repository {
+    storage: Storage,
+    opener: Opener,
+    archives: Vec<Named>,
+    findings: Vec<Finding>,
+}
+
+/// An archive in the list.
+pub(super) struct Named {
+    listed: Listed,
+    /// Its id as text.
+    pub(super) id: ArchiveId,
+}
+
+impl Named {
+    fn new(listed: Listed) -> Option<Named> {
+        let hex: String = listed.id.iter().map(|byte| format!("{byte:02x}")).collect();
+        Some(Named { id: hex.parse().ok()?, listed })
+    }
+
+    pub(super) fn object(&self) -> &ObjectId {
+        &self.listed.id
+    }
+
+    pub(super) fn shown_name(&self) -> String {
+        bytes::escape(&self.listed.name)
+    }
+
+    /// Whether an interrupted run left it.
+    pub(super) fn is_checkpoint(&self) -> bool {
+        let name = self.listed.name.as_slice();
+        let stem = match name.iter().rposition(|&byte| byte == b'.') {
+            Some(dot)
+                if name.get(dot + 1..).is_some_and(|end| !end.is_empty() && end.iter().all(u8::is_ascii_digit)) =>
+            {
+                name.get(..dot).unwrap_or_default()
+            }
+            _ => name,
+        };
+        stem.ends_with(b".checkpoint")
+    }
+}
+
+impl Repository {
+    /// Opens the repository at `path`; asks for a passphrase where one is needed.
+    pub(super) fn open(path: &Path, unlock: &mut dyn Unlock) -> Result<Repository, ReadError> {
+        if let Some(refusal) = refusal(path) {
+            return Err(refusal);
+        }
+        let config = read_config(path)?.ok_or_else(|| {
+            ReadError::NotABackup(format!("'{}' is not a borg repository: it has no config", shown(path)))
+        })?;
+        let storage = Storage::open(path)?;
+        let mut entry = Vec::new();
+        let lost = |fault: Fault| list_damaged(path, &fault);
+        storage.read(&MANIFEST, 0, &mut entry).map_err(lost)?;
+        let mode = Mode::of(entry.get(HEAD..).unwrap_or_default()).map_err(|bad| lost(Fault::bad(bad)))?;
+        let secrets = if mode.is_keyed { Some(open_key(path, mode, &config, unlock)?) } else { None };
+        let opener = Opener::new(mode, secrets).map_err(|bad| key_damaged(path, bad))?;
+
+        let mut raw = Vec::new();
+        Decoder::new(&storage, &opener)
+            .decode(&MANIFEST, 0, Length::AtMost(LONGEST_DESCRIPTION), &mut raw)
+            .map_err(lost)?;
+        let mut findings = storage.findings.clone();
+        let tam_required = opener.secrets().is_some_and(|secrets| secrets.tam_required);
+        match tam::check(&raw, Subject::Manifest, opener.secrets()) {
+            Tam::Right => {}
+            Tam::Missing if !tam_required => {
+                let what = "the list of archives has no authentication";
+                findings.push(Finding::new(Severity::Warning, shown(path), what, ""));
+            }
+            Tam::Missing => return Err(lost(Fault::Bad("it has no authentication, but must have one".into()))),
+            Tam::Wrong => return Err(lost(Fault::Bad("its authentication is wrong".into()))),
+        }
+        let archives = manifest::parse(&raw).map_err(|bad| lost(Fault::bad(bad)))?;
+        Ok(Repository { storage, opener, archives: archives.into_iter().filter_map(Named::new).collect(), findings })
+    }
+
+    /// What was noticed while opening.
+    pub(super) fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+
+    /// The archives in the order of the list.
+    pub(super) fn archives(&self) -> &[Named] {
+        &self.archives
+    }
+
+    /// The description of an archive, and its authentication.
+    pub(super) fn describe(&self, id: &ObjectId) -> Result<(Vec<u8>, Tam), Fault> {
+        let mut raw = Vec::new();
+        self.decoder().decode(id, 0, Length::AtMost(LONGEST_DESCRIPTION), &mut raw)?;
+        let tam = tam::check(&raw, Subject::Archive, self.opener.secrets());
+        Ok((raw, tam))
+    }
+
+    /// Whether there is such an object.
+    pub(super) fn has(&self, id: &ObjectId) -> bool {
+        self.storage.has(id)
+    }
+
+    /// The id that content has here.
+    pub(super) fn id_of(&self, content: &[u8]) -> ObjectId {
+        self.opener.id(content)
+    }
+
+    /// A decoder for one thread.
+    pub(super) fn decoder(&self) -> Decoder<'_> {
+        Decoder::new(&self.storage, &self.opener)
+    }
+}
+
+fn list_damaged(path: &Path, fault: &Fault) -> ReadError {
+    ReadError::Corrupt { place: format!("in the list of archives of '{}'", shown(path)), what: fault.to_string() }
+}
+
+fn key_damaged(path: &Path, what: impl std::fmt::Display) -> ReadError {
+    ReadError::Corrupt { place: format!("in the key of '{}'", shown(path)), what: what.to_string() }
+}
+
+fn read_config(path: &Path) -> Result<Option<RepositoryConfig>, ReadError> {
+    let path = path.join("config");
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let mut text = Vec::new();
+    open_regular(&path)?.take(LONGEST_CONFIG).read_to_end(&mut text).map_err(|error| at(&path, &error))?;
+    Ok(borg_config::read(&text))
+}
+
+/// Repositories of another generation. Borg 2 keeps its config in a folder, and its early test versions counted on.
+pub(super) fn refusal(path: &Path) -> Option<ReadError> {
+    let is_later = match read_config(path) {
+        Ok(Some(config)) => config.version != 1,
+        _ => path.join("config/version").is_file() && path.join("config/id").is_file(),
+    };
+    is_later.then(|| ReadError::Unsupported {
+        entry: format!("'{}'", shown(path)),
+        what: "it is a repository of borg 2, which FreedomBox does not use and Lifeboat does not read".into(),
+    })
+}
+
+/// Opens the key: with the empty passphrase, then with all that the caller has.
+fn open_key(path: &Path, mode: Mode, config: &RepositoryConfig, unlock: &mut dyn Unlock) -> Result<Secrets, ReadError> {
+    let repository = key::parse_id(config.id.as_bytes());
+    let locked = find_key(path, mode, config, repository.as_ref(), unlock)?;
+    let place = format!("'{}'", shown(path));
+    let mut passphrase = Some(crate::model::secret::Secret::new(Vec::new()));
+    let mut attempt = 0;
+    let secrets = loop {
+        let Some(tried) = passphrase else {
+            return Err(match attempt {
+                0 => ReadError::NeedsPassphrase(place),
+                _ => ReadError::WrongPassphrase(place),
+            });
+        };
+        match locked.unlock(tried.reveal()) {
+            Ok(secrets) => break secrets,
+            Err(BadKey::WrongPassphrase) => {}
+            Err(bad) => return Err(key_damaged(path, bad)),
+        }
+        passphrase = unlock.passphrase(&place, attempt);
+        attempt += u32::from(passphrase.is_some());
+    };
+    if repository.is_some_and(|id| id != secrets.repository) {
+        return Err(key_damaged(path, "it belongs to another repository"));
+    }
+    Ok(secrets)
+}
+
+fn find_key(
+    path: &Path,
+    mode: Mode,
+    config: &RepositoryConfig,
+    repository: Option<&ObjectId>,
+    unlock: &dyn Unlock,
+) -> Result<LockedKey, ReadError> {
+    if let Some(text) = unlock.key_file() {
+        let (id, locked) = key::parse_file(text).map_err(|bad| ReadError::BadKeyFile(bad.to_string()))?;
+        if repository.is_none_or(|repository| *repository == id) {
+            return Ok(locked);
+        }
+        if mode.is_key_outside || config.key.is_none() {
+            return Err(ReadError::BadKeyFile(format!("it belongs to another repository than '{}'", shown(path))));
+        }
+    }
+    match &config.key {
+        Some(text) => key::parse(text.as_bytes()).map_err(|bad| key_damaged(path, bad)),
+        None => Err(ReadError::NeedsKeyFile(format!("'{}'", shown(path)))),
+    }
+}

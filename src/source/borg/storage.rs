@@ -1,0 +1,235 @@
+//! The files of a repository: which segments count, where each object lies, and its raw bytes.
+//!
+//! Only reads, without a lock: a repository on a medium that is read-only, or that a dead machine left locked, must be
+//! readable. The index file is a hint; the log of segments is the truth.
+
+use super::Fault;
+use super::index::{Index, replay};
+use crate::formats::borg::segment::{self, COMMIT, HEAD, Kind, MAGIC, MAGIC_OF_ATTIC};
+use crate::formats::borg::{LONGEST_ENTRY, ObjectId, index};
+use crate::model::finding::{Finding, Severity};
+use crate::source::ReadError;
+use crate::source::tar_export::{at, open_regular, shown};
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+/// How many segment files are kept open.
+const MOST_OPEN: usize = 64;
+/// What is read where the length of an entry is not known before.
+const GUESS: usize = 8 << 10;
+
+/// The files of one repository.
+#[derive(Debug)]
+pub(super) struct Storage {
+    /// The committed segments.
+    segments: BTreeMap<u32, PathBuf>,
+    /// From the index file, where there is one that fits.
+    hint: Option<Index>,
+    /// From the segments, made when it is needed.
+    truth: OnceLock<Index>,
+    open: Mutex<HashMap<u32, Arc<File>>>,
+    /// What was noticed.
+    pub(super) findings: Vec<Finding>,
+}
+
+impl Storage {
+    /// Looks at the files below `path`.
+    pub(super) fn open(path: &Path) -> Result<Storage, ReadError> {
+        let mut segments = list_segments(&path.join("data"))?;
+        if let Some(first) = segments.values().next()
+            && starts_with(first, MAGIC_OF_ATTIC)?
+        {
+            return Err(ReadError::Unsupported {
+                entry: format!("'{}'", shown(path)),
+                what: "it is a repository of Attic; 'borg upgrade' turns a copy of it into one that can be read".into(),
+            });
+        }
+        let mut findings = locks(path);
+        let mut last = None;
+        for (number, file) in segments.iter().rev() {
+            if is_committed(file)? {
+                last = Some(*number);
+                break;
+            }
+        }
+        let Some(last) = last else {
+            return Err(ReadError::Corrupt {
+                place: format!("in '{}'", shown(path)),
+                what: "the repository has no completed transaction".into(),
+            });
+        };
+        let tail = segments.split_off(&last.saturating_add(1));
+        if !tail.is_empty() {
+            let what = "a backup was interrupted; what it had written is not complete and was left out";
+            findings.push(Finding::new(Severity::Note, shown(path), what, ""));
+        }
+        let hint = match read_index(&path.join(format!("index.{last}"))) {
+            Ok(index) => Some(index),
+            Err(error) => {
+                let what = format!("the repository's index cannot be used ({error}); it was made anew in memory");
+                findings.push(Finding::new(Severity::Note, shown(path), what, ""));
+                None
+            }
+        };
+        let (truth, open) = (OnceLock::new(), Mutex::default());
+        Ok(Storage { segments, hint, truth, open, findings })
+    }
+
+    /// Whether there is such an object.
+    pub(super) fn has(&self, id: &ObjectId) -> bool {
+        let index = self.hint.as_ref().unwrap_or_else(|| self.truth());
+        index.find(id).is_some()
+    }
+
+    /// Reads the entry of an object, head included, and checks it. `stored` is the object's length, 0 where it is
+    /// not known.
+    pub(super) fn read(&self, id: &ObjectId, stored: u32, entry: &mut Vec<u8>) -> Result<(), Fault> {
+        let hinted = self.hint.as_ref().and_then(|hint| hint.find(id));
+        let failed = match hinted.map(|place| self.read_at(place, id, stored, entry)) {
+            Some(Ok(())) => return Ok(()),
+            Some(Err(fault)) => Some(fault),
+            None => None,
+        };
+        match self.truth().find(id).filter(|place| Some(*place) != hinted) {
+            Some(place) => self.read_at(place, id, stored, entry),
+            None => Err(failed.unwrap_or(Fault::Missing)),
+        }
+    }
+
+    fn truth(&self) -> &Index {
+        self.truth.get_or_init(|| {
+            replay(self.segments.iter().filter_map(|(number, path)| Some((*number, open_regular(path).ok()?))))
+        })
+    }
+
+    fn read_at(&self, place: index::Place, id: &ObjectId, stored: u32, entry: &mut Vec<u8>) -> Result<(), Fault> {
+        let file = self.file(place.segment)?;
+        let expected = match stored {
+            0 => GUESS,
+            _ => HEAD + stored.min(LONGEST_ENTRY) as usize,
+        };
+        entry.resize(expected, 0);
+        let got = fill(&file, entry, u64::from(place.offset))?;
+        entry.truncate(got);
+        let head = segment::parse(entry).map_err(Fault::bad)?;
+        if head.kind != Kind::Put(*id) {
+            return Err(Fault::Bad("another object lies at its place".into()));
+        }
+        let size = head.size as usize;
+        if size > got {
+            entry.resize(size, 0);
+            let rest = entry.get_mut(got..).unwrap_or_default();
+            let more = fill(&file, rest, u64::from(place.offset) + got as u64)?;
+            entry.truncate(got + more);
+        }
+        entry.truncate(size);
+        match segment::is_sound(entry, &head) {
+            _ if entry.len() < size => Err(Fault::Bad("its file ends early".into())),
+            true => Ok(()),
+            false => Err(Fault::Bad("its checksum is wrong".into())),
+        }
+    }
+
+    fn file(&self, segment: u32) -> Result<Arc<File>, Fault> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = open.get(&segment) {
+            return Ok(Arc::clone(file));
+        }
+        let path = self.segments.get(&segment).ok_or(Fault::Missing)?;
+        let file = Arc::new(open_regular(path).map_err(|error| Fault::Bad(error.to_string()))?);
+        if open.len() >= MOST_OPEN {
+            open.clear();
+        }
+        open.insert(segment, Arc::clone(&file));
+        Ok(file)
+    }
+}
+
+/// Reads until `buffer` is full or the file ends.
+pub(super) fn fill(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut got = 0;
+    while let Some(rest) = buffer.get_mut(got..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, offset + got as u64) {
+            Ok(0) => break,
+            Ok(count) => got += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(got)
+}
+
+/// Every segment file that is not empty: only numbers count, and an empty file is a deleted one.
+fn list_segments(data: &Path) -> Result<BTreeMap<u32, PathBuf>, ReadError> {
+    let mut segments = BTreeMap::new();
+    for folder in numbered(data)?.into_values() {
+        if folder.is_dir() {
+            for (number, file) in numbered(&folder)? {
+                let meta = std::fs::metadata(&file).map_err(|error| at(&file, &error))?;
+                if meta.is_file() && meta.len() > 0 {
+                    segments.insert(number, file);
+                }
+            }
+        }
+    }
+    Ok(segments)
+}
+
+fn numbered(folder: &Path) -> Result<BTreeMap<u32, PathBuf>, ReadError> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).map_err(|error| at(folder, &error))? {
+        let entry = entry.map_err(|error| at(folder, &error))?;
+        let name = entry.file_name();
+        let digits = name.to_str().filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
+        if let Some(number) = digits.and_then(|digits| digits.parse().ok()) {
+            found.insert(number, entry.path());
+        }
+    }
+    Ok(found)
+}
+
+fn starts_with(path: &Path, magic: &[u8]) -> Result<bool, ReadError> {
+    let mut first = [0; 8];
+    let got = fill(&open_regular(path)?, &mut first, 0).map_err(|error| at(path, &error))?;
+    Ok(first.get(..got) == Some(magic))
+}
+
+/// Whether the last entry of a segment file completes a transaction.
+fn is_committed(path: &Path) -> Result<bool, ReadError> {
+    let file = open_regular(path)?;
+    let read = || -> io::Result<bool> {
+        let length = file.metadata()?.len();
+        let shortest = (MAGIC.len() + COMMIT.len()) as u64;
+        let mut last = [0; COMMIT.len()];
+        Ok(length >= shortest
+            && fill(&file, &mut last, length - COMMIT.len() as u64)? == COMMIT.len()
+            && last == COMMIT)
+    };
+    read().map_err(|error| at(path, &error))
+}
+
+fn read_index(path: &Path) -> Result<Index, String> {
+    let file = open_regular(path).map_err(|error| error.to_string())?;
+    let length = file.metadata().map_err(|error| error.to_string())?.len();
+    let objects = index::parse(BufReader::with_capacity(64 << 10, file), length).map_err(|error| error.to_string())?;
+    Ok(Index::new(objects))
+}
+
+/// Locks are not needed for reading, but one that is there may mean that somebody writes.
+fn locks(path: &Path) -> Vec<Finding> {
+    let mut roster = Vec::new();
+    let is_listed = File::open(path.join("lock.roster"))
+        .and_then(|file| file.take(64 << 10).read_to_end(&mut roster))
+        .is_ok_and(|_| roster.windows(2).any(|pair| pair == b"[["));
+    if !is_listed && !path.join("lock.exclusive").exists() {
+        return Vec::new();
+    }
+    let what = "the repository is locked; it was read without the lock";
+    let advice =
+        "if a backup is running on it, wait for its end and read it again; a lock left by a crash does no harm";
+    vec![Finding::new(Severity::Warning, shown(path), what, advice)]
+}
