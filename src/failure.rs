@@ -135,10 +135,9 @@ impl From<ReadError> for Failure {
                 Ending::WrongPassphrase,
                 "look for the passphrase that was set in FreedomBox (System, Backups); capitals and blanks count",
             ),
-            ReadError::NeedsKeyFile(_) | ReadError::BadKeyFile(_) => (
-                Ending::WrongPassphrase,
-                "name the key file, or what 'borg key export' wrote, with --key-file",
-            ),
+            ReadError::NeedsKeyFile(_) | ReadError::BadKeyFile(_) => {
+                (Ending::WrongPassphrase, "name the key file, or what 'borg key export' wrote, with --key-file")
+            }
             ReadError::Io(_) | ReadError::Stopped => {
                 (Ending::Failed, "check the medium that holds the backup and try again")
             }

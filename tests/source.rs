@@ -619,7 +619,11 @@ fn a_folder_is_searched_for_backups_and_opened_by_id() {
     assert!(error(Some("FreedomBoxBackups")).contains("no completed transaction"));
     let error = source::open_location(&repository, None, &mut NoPassphrase).err().unwrap();
     assert!(matches!(error, ReadError::Corrupt { .. }));
-    assert_eq!(source::list(&folder.path().join("no-manifest.tar"), &mut NoPassphrase).unwrap().archives.len(), 1, "named is named");
+    assert_eq!(
+        source::list(&folder.path().join("no-manifest.tar"), &mut NoPassphrase).unwrap().archives.len(),
+        1,
+        "named is named"
+    );
 }
 
 mod any_bytes {

@@ -25,18 +25,16 @@ pub fn run(host: &Host, cli: &Cli) -> Ending {
     let progress = progress.as_ref();
     let ended = match &cli.command {
         Command::Survey { image, root } => look::survey(host, &output, image, root),
-        Command::List { location, keys } => {
-            with_keys(keys, |unlock| look::list(host, &output, location, unlock))
-        }
+        Command::List { location, keys } => with_keys(keys, |unlock| look::list(host, &output, location, unlock)),
         Command::Verify { location, archive, apps, keys } => with_keys(keys, |unlock| {
             look::verify(host, &output, location, archive.as_ref(), apps.as_deref(), unlock, progress)
         }),
         Command::Plan(args) => {
             with_keys(&args.keys, |unlock| look::plan(host, &output, &request(args), unlock, progress))
         }
-        Command::Restore { plan, consent } => with_keys(&plan.keys, |unlock| {
-            write::restore(host, &output, &request(plan), consent, unlock, progress)
-        }),
+        Command::Restore { plan, consent } => {
+            with_keys(&plan.keys, |unlock| write::restore(host, &output, &request(plan), consent, unlock, progress))
+        }
         Command::Status(args) => look::status(host, &output, &args.onto),
         Command::Resume(args) => write::resume(host, &output, &args.onto, progress),
         Command::Undo(args) => write::undo(host, &output, &args.onto, progress),

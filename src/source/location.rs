@@ -109,12 +109,7 @@ pub fn list(location: &Path, unlock: &mut dyn Unlock) -> Result<Listing, ReadErr
 }
 
 /// Lists one archive file.
-fn list_export(
-    path: &Path,
-    place: &BackupLocation,
-    location: &Path,
-    listing: &mut Listing,
-) -> Result<(), ReadError> {
+fn list_export(path: &Path, place: &BackupLocation, location: &Path, listing: &mut Listing) -> Result<(), ReadError> {
     let is_named = path == location;
     let mut damage = None;
     let summary = id_of(path, location).and_then(|id| open_as(path, id)).and_then(|mut archive| {
@@ -174,9 +169,8 @@ pub fn open_location(
             },
         }
     }
-    Err(failed.unwrap_or_else(|| {
-        ReadError::NotABackup(format!("'{}' holds no archive called '{id}'", shown(location)))
-    }))
+    Err(failed
+        .unwrap_or_else(|| ReadError::NotABackup(format!("'{}' holds no archive called '{id}'", shown(location)))))
 }
 
 fn only_archive(location: &Path, unlock: &mut dyn Unlock) -> Result<ArchiveId, ReadError> {

@@ -1,7 +1,7 @@
 //! The description of one archive: a msgpack map with its times and the list of the pieces of its item stream.
 
-use super::{Malformed, ObjectId};
 use super::msgpack::Reader;
+use super::{Malformed, ObjectId};
 
 /// One archive.
 #[derive(Debug, Clone, PartialEq, Eq)]

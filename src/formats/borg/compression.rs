@@ -69,7 +69,9 @@ impl Unpacker {
                 let size = usize::try_from(u32::from_be_bytes(*size)).map_err(|_| too_short())?;
                 self.method(rest.get(..size).ok_or_else(too_short)?, length, plain, true)
             }
-            _ if method & 0x0f == 8 && (u16::from(method) << 8 | u16::from(flags)) % 31 == 0 => zlib(packed, limit, plain),
+            _ if method & 0x0f == 8 && (u16::from(method) << 8 | u16::from(flags)) % 31 == 0 => {
+                zlib(packed, limit, plain)
+            }
             _ => Err(Malformed::new(format!("it is compressed in an unknown way ({method}, {flags})"))),
         }
     }

@@ -91,7 +91,9 @@ impl Opener {
             return Err(Malformed::new("it is too short for its authentication code"));
         };
         let is_authentic = match (mode.digest, &self.authentication) {
-            (DigestKind::Hmac, Some(prepared)) => prepared.clone().chain_update(&*sealed).verify(&(*code).into()).is_ok(),
+            (DigestKind::Hmac, Some(prepared)) => {
+                prepared.clone().chain_update(&*sealed).verify(&(*code).into()).is_ok()
+            }
             (DigestKind::Blake, _) => is_equal(&blake(&secrets.authentication, sealed), code),
             _ => false,
         };
@@ -110,7 +112,9 @@ impl Opener {
     /// The id that plain content must have.
     pub fn id(&self, content: &[u8]) -> ObjectId {
         match (self.mode.digest, &self.identity, &self.secrets) {
-            (DigestKind::Hmac, Some(prepared), _) => prepared.clone().chain_update(content).finalize().into_bytes().into(),
+            (DigestKind::Hmac, Some(prepared), _) => {
+                prepared.clone().chain_update(content).finalize().into_bytes().into()
+            }
             (DigestKind::Blake, _, Some(secrets)) => blake(&secrets.identity, content),
             _ => Sha256::digest(content).into(),
         }

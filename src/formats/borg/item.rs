@@ -103,7 +103,8 @@ fn parse(reader: &mut Reader<'_>) -> Result<Item, Trouble> {
                 has_path = true;
             }
             b"mode" => {
-                item.mode = u32::try_from(reader.int()?).map_err(|_| Trouble::Wrong("an item's mode is out of range"))?;
+                item.mode =
+                    u32::try_from(reader.int()?).map_err(|_| Trouble::Wrong("an item's mode is out of range"))?;
                 has_mode = true;
             }
             b"uid" => item.uid = reader.int()?,

@@ -179,7 +179,8 @@ fn mac(key: &[u8]) -> Result<Hmac<Sha256>, BadKey> {
 /// PBKDF2 with HMAC-SHA256 (RFC 8018, section 5.2), one block: 32 bytes.
 fn derive(passphrase: &[u8], salt: &[u8], iterations: u32) -> Result<[u8; 32], BadKey> {
     let prepared = mac(passphrase)?;
-    let mut last: [u8; 32] = prepared.clone().chain_update(salt).chain_update([0, 0, 0, 1]).finalize().into_bytes().into();
+    let mut last: [u8; 32] =
+        prepared.clone().chain_update(salt).chain_update([0, 0, 0, 1]).finalize().into_bytes().into();
     let mut sum = last;
     for _ in 1..iterations {
         last = prepared.clone().chain_update(last).finalize().into_bytes().into();

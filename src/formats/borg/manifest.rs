@@ -92,19 +92,17 @@ mod tests {
 
     #[test]
     fn archives_come_with_names_and_ids() {
-        let raw = [
-            &b"\x82\xa8archives\x81\xa4n\xffme\x82\xa2id\xda\x00\x20"[..],
-            &[7; 32],
-            b"\xa4time\xa12\xa7version\x01",
-        ]
-        .concat();
+        let raw =
+            [&b"\x82\xa8archives\x81\xa4n\xffme\x82\xa2id\xda\x00\x20"[..], &[7; 32], b"\xa4time\xa12\xa7version\x01"]
+                .concat();
         assert_eq!(parse(&raw).unwrap(), [Listed { name: b"n\xffme".to_vec(), id: [7; 32] }]);
         assert!(parse(&raw[..raw.len() - 1]).is_err());
     }
 
     #[test]
     fn a_mandatory_feature_is_refused() {
-        let raw = b"\x83\xa8archives\x80\xa6config\x81\xadfeature_flags\x81\xa4read\x81\xa9mandatory\x91\xa1x\xa7version\x01";
+        let raw =
+            b"\x83\xa8archives\x80\xa6config\x81\xadfeature_flags\x81\xa4read\x81\xa9mandatory\x91\xa1x\xa7version\x01";
         assert!(parse(raw).unwrap_err().0.contains("feature"));
     }
 

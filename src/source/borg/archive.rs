@@ -94,7 +94,12 @@ impl BorgArchive {
     }
 
     /// Hands all entries to the visitor.
-    fn walk(&self, pipeline: &Pipeline<'_>, visitor: &mut dyn Visitor, progress: &dyn Progress) -> Result<Ending, ReadError> {
+    fn walk(
+        &self,
+        pipeline: &Pipeline<'_>,
+        visitor: &mut dyn Visitor,
+        progress: &dyn Progress,
+    ) -> Result<Ending, ReadError> {
         let items = Items::new(&self.repository, &self.pieces);
         let mut ahead = Ahead::new(&self.repository, pipeline, items);
         let mut losses = Losses { findings: self.findings.clone(), ..Losses::default() };
@@ -110,7 +115,8 @@ impl BorgArchive {
                 }
             };
             if flags != 0 {
-                *losses.left_out.entry("file flags (nodump, immutable, append-only) are not restored").or_insert(0) += 1;
+                *losses.left_out.entry("file flags (nodump, immutable, append-only) are not restored").or_insert(0) +=
+                    1;
             }
             if let EntryKind::HardLink { to } = &entry.kind
                 && losses.damaged.contains(to)

@@ -37,7 +37,10 @@ pub(super) fn meaning(item: &mut Item, is_sparse: bool) -> Result<Meaning, ReadE
     };
     let kind = match item.mode & TYPE {
         0o100_000 => match item.source.take().filter(|_| item.chunks.is_none()) {
-            None => EntryKind::File { size: size(item).ok_or_else(|| corrupt("its length is not that of its content"))?, sparse: is_sparse },
+            None => EntryKind::File {
+                size: size(item).ok_or_else(|| corrupt("its length is not that of its content"))?,
+                sparse: is_sparse,
+            },
             Some(first) => {
                 let to = RelPath::parse(&first).map_err(|bad| corrupt(&bad.to_string()))?;
                 if to == path {

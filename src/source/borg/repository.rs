@@ -53,7 +53,9 @@ impl Named {
     pub(super) fn is_checkpoint(&self) -> bool {
         let name = self.listed.name.as_slice();
         let stem = match name.iter().rposition(|&byte| byte == b'.') {
-            Some(dot) if name.get(dot + 1..).is_some_and(|end| !end.is_empty() && end.iter().all(u8::is_ascii_digit)) => {
+            Some(dot)
+                if name.get(dot + 1..).is_some_and(|end| !end.is_empty() && end.iter().all(u8::is_ascii_digit)) =>
+            {
                 name.get(..dot).unwrap_or_default()
             }
             _ => name,
@@ -163,12 +165,7 @@ pub(super) fn refusal(path: &Path) -> Option<ReadError> {
 }
 
 /// Opens the key: with the empty passphrase, then with all that the caller has.
-fn open_key(
-    path: &Path,
-    mode: Mode,
-    config: &RepositoryConfig,
-    unlock: &mut dyn Unlock,
-) -> Result<Secrets, ReadError> {
+fn open_key(path: &Path, mode: Mode, config: &RepositoryConfig, unlock: &mut dyn Unlock) -> Result<Secrets, ReadError> {
     let repository = key::parse_id(config.id.as_bytes());
     let locked = find_key(path, mode, config, repository.as_ref(), unlock)?;
     let place = format!("'{}'", shown(path));

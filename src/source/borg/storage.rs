@@ -205,7 +205,9 @@ fn is_committed(path: &Path) -> Result<bool, ReadError> {
         let length = file.metadata()?.len();
         let shortest = (MAGIC.len() + COMMIT.len()) as u64;
         let mut last = [0; COMMIT.len()];
-        Ok(length >= shortest && fill(&file, &mut last, length - COMMIT.len() as u64)? == COMMIT.len() && last == COMMIT)
+        Ok(length >= shortest
+            && fill(&file, &mut last, length - COMMIT.len() as u64)? == COMMIT.len()
+            && last == COMMIT)
     };
     read().map_err(|error| at(path, &error))
 }
@@ -227,6 +229,7 @@ fn locks(path: &Path) -> Vec<Finding> {
         return Vec::new();
     }
     let what = "the repository is locked; it was read without the lock";
-    let advice = "if a backup is running on it, wait for its end and read it again; a lock left by a crash does no harm";
+    let advice =
+        "if a backup is running on it, wait for its end and read it again; a lock left by a crash does no harm";
     vec![Finding::new(Severity::Warning, shown(path), what, advice)]
 }
