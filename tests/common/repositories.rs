@@ -154,7 +154,7 @@ pub fn rich_tree(folder: &Path) {
     rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::from(0o640), 0).unwrap();
     write(&top.join("set-id"), b"#!/bin/sh\n");
     fs::set_permissions(top.join("set-id"), fs::Permissions::from_mode(0o6755)).unwrap();
-    fs::set_permissions(top.join("empty"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(top.join("empty"), fs::Permissions::from_mode(0o0)).unwrap();
     fs::create_dir(top.join("sticky")).unwrap();
     fs::set_permissions(top.join("sticky"), fs::Permissions::from_mode(0o1777)).unwrap();
     let sparse = fs::File::create(top.join("sparse")).unwrap();
