@@ -39,13 +39,23 @@ fn image(path: &Path) -> [Place; 1] {
     [Place::Image(path.to_path_buf())]
 }
 
-/// What is mounted or attached because of a directory or file; must be empty after a survey was dropped.
+/// What is mounted or attached because of a directory or file; must be empty after a survey was dropped. The kernel lets
+/// go of a loop device a moment after the unmount, so what stays is what is still there after ten seconds.
 fn left_over(folder: &Path) -> String {
     let name = folder.to_str().unwrap();
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let mounts: String = mounts.lines().filter(|line| line.contains(name)).collect();
-    let loops = disks::sh("losetup --list --noheadings --output BACK-FILE,NAME");
-    mounts + &loops.lines().filter(|line| line.contains(name)).collect::<String>()
+    let look = || {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let mounts: String = mounts.lines().filter(|line| line.contains(name)).collect();
+        let loops = disks::sh("losetup --list --noheadings --output BACK-FILE,NAME");
+        mounts + &loops.lines().filter(|line| line.contains(name)).collect::<String>()
+    };
+    for _ in 0..100 {
+        if look().is_empty() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    look()
 }
 
 /// A disk with an ESP-like partition and an ext4 root, as an image file.

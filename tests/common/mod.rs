@@ -5,5 +5,6 @@
 pub mod archives;
 pub mod boxes;
 pub mod disks;
+pub mod repositories;
 pub mod rescue;
 pub mod scenes;

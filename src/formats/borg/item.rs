@@ -154,7 +154,10 @@ fn chunks(reader: &mut Reader<'_>) -> Result<Option<Vec<Chunk>>, Trouble> {
     Ok(Some(chunks))
 }
 
-fn xattrs(reader: &mut Reader<'_>) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Trouble> {
+/// Names and values.
+type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+
+fn xattrs(reader: &mut Reader<'_>) -> Result<Pairs, Trouble> {
     let count = match reader.value()? {
         Value::Nil => 0,
         Value::Map(count) => count,
