@@ -481,9 +481,9 @@ fn an_unfinished_transaction_is_left_out_and_a_stale_lock_is_told() {
 
 #[test]
 fn deleted_archives_are_not_listed_and_the_others_are_whole() {
-    let tree = tempfile::tempdir().unwrap();
-    rich_tree(tree.path());
     for borg in borgs() {
+        let tree = tempfile::tempdir().unwrap();
+        rich_tree(tree.path());
         let repository = Repository::new(&borg, "repokey", "p");
         for name in ["one", "two", "three.checkpoint.1"] {
             write(&tree.path().join(format!("extra {name}")), &noise(77, 3000));
@@ -496,6 +496,24 @@ fn deleted_archives_are_not_listed_and_the_others_are_whole() {
         assert!(listing.findings.iter().any(|finding| finding.what.contains("three.checkpoint.1")));
         let (entries, _) = read(&repository, "two");
         assert_like_disk(&entries, tree.path());
+    }
+}
+
+#[test]
+fn a_renamed_archive_is_read_and_a_wrong_authentication_is_told() {
+    let tree = tempfile::tempdir().unwrap();
+    write(&tree.path().join("f"), b"x");
+    for borg in borgs() {
+        let repository = Repository::new(&borg, "repokey", "p");
+        repository.create("old", "lz4", tree.path());
+        assert!(read(&repository, "old").1.findings.is_empty());
+        repository.run(&["rename", &format!("{}::old", repository.path().display()), "new"], Path::new("/"));
+        let (entries, ending) = read(&repository, "new");
+        assert_like_disk(&entries, tree.path());
+        // Borg 1.2.4 keeps the authentication of the old name; since 1.2.5 it is made anew.
+        let warnings = ending.findings.iter().filter(|finding| finding.severity == Severity::Warning);
+        let warned = warnings.filter(|finding| finding.what.contains("authentication")).count();
+        assert_eq!(warned, usize::from(borg.version() < vec![1, 2, 5]), "{:?}", ending.findings);
     }
 }
 

@@ -16,6 +16,16 @@ use std::time::{Duration, SystemTime};
 #[derive(Debug, Clone)]
 pub struct Borg(PathBuf);
 
+impl Borg {
+    /// Its version: 1, 2, 4.
+    pub fn version(&self) -> Vec<u32> {
+        let output = Command::new(&self.0).arg("--version").output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let numbers = text.trim().trim_start_matches("borg ").split('.');
+        numbers.map(|number| number.parse().unwrap_or_default()).collect()
+    }
+}
+
 /// The installed borg, and those that `LIFEBOAT_BORG` names, separated by colons.
 pub fn borgs() -> Vec<Borg> {
     let named = std::env::var_os("LIFEBOAT_BORG").unwrap_or_default();
