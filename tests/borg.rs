@@ -437,12 +437,35 @@ fn a_cut_segment_takes_one_archive_and_leaves_the_other() {
 }
 
 #[test]
+fn archives_are_found_without_the_list_of_archives() {
+    for borg in borgs() {
+        for mode in ["none", "repokey", "keyfile-blake2"] {
+            let (repository, tree) = two_apps(&borg, mode);
+            repository.create("b", "lz4", tree.path());
+            let expected = listing(&repository).archives;
+            assert_eq!(expected.len(), 2);
+            // The heads of all entries that put the list: kind 0, and an id of zeros.
+            for segment in repository.segments() {
+                let raw = fs::read(&segment).unwrap();
+                for at in (8..raw.len().saturating_sub(60)).filter(|at| raw[*at..*at + 33] == [0; 33]) {
+                    flip(&segment, at + 45);
+                }
+            }
+            let listing = listing(&repository);
+            assert_eq!(listing.archives, expected);
+            assert!(listing.findings.iter().any(|finding| finding.what.contains("list of archives is lost")));
+            assert_eq!(verdicts(&check(&repository)), [Verdict::Intact; 2]);
+        }
+    }
+}
+
+#[test]
 fn the_index_is_only_a_hint() {
     for borg in borgs() {
         let (repository, _tree) = two_apps(&borg, "repokey");
         let expected = read(&repository, "a").0;
         let index = fs::read_dir(repository.path()).unwrap().map(|entry| entry.unwrap().path());
-        let index = index.filter(|path| path.file_name().unwrap().as_bytes().starts_with(b"index.")).next().unwrap();
+        let index = { index }.find(|path| path.file_name().unwrap().as_bytes().starts_with(b"index.")).unwrap();
         let whole = fs::read(&index).unwrap();
         // Buckets that lead to other objects, and offsets past the end.
         let mut turned = whole.clone();

@@ -6,6 +6,8 @@ use super::{Malformed, ObjectId};
 /// One archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Description {
+    /// Its name when it was made; the manifest's counts.
+    pub name: Vec<u8>,
     /// When the backup began, ISO 8601 without a zone, in UTC.
     pub time: Vec<u8>,
     /// The pieces of the item stream, in order.
@@ -15,17 +17,18 @@ pub struct Description {
 /// Reads a description.
 pub fn parse(raw: &[u8]) -> Result<Description, Malformed> {
     let mut reader = Reader::new(raw);
-    let (mut version, mut time, mut items) = (None, None, None);
+    let (mut version, mut name, mut time, mut items) = (None, None, None, None);
     for _ in 0..reader.map()? {
         match reader.raw()? {
             b"version" => version = Some(reader.int()?),
+            b"name" => name = Some(reader.raw()?.to_vec()),
             b"time" => time = Some(reader.raw()?.to_vec()),
             b"items" => items = Some(reader.list(Reader::id)?),
             _ => reader.skip()?,
         }
     }
-    match (version, time, items) {
-        (Some(1), Some(time), Some(items)) => Ok(Description { time, items }),
+    match (version, name, time, items) {
+        (Some(1), Some(name), Some(time), Some(items)) => Ok(Description { name, time, items }),
         (Some(1), ..) => Err(Malformed::new("a part of it is missing")),
         _ => Err(Malformed::new("it has an unknown version")),
     }
@@ -38,8 +41,12 @@ mod tests {
 
     #[test]
     fn a_description_has_a_time_and_items() {
-        let raw = [&b"\x83\xa5items\x91\xda\x00\x20"[..], &[7; 32], b"\xa4time\xa3now\xa7version\x01"].concat();
-        assert_eq!(parse(&raw).unwrap(), Description { time: b"now".to_vec(), items: vec![[7; 32]] });
+        let raw =
+            [&b"\x84\xa4name\xa1n\xa5items\x91\xda\x00\x20"[..], &[7; 32], b"\xa4time\xa3now\xa7version\x01"].concat();
+        assert_eq!(
+            parse(&raw).unwrap(),
+            Description { name: b"n".to_vec(), time: b"now".to_vec(), items: vec![[7; 32]] }
+        );
         assert!(parse(b"\x81\xa7version\x02").is_err());
     }
 

@@ -39,6 +39,8 @@ pub(super) struct Ahead<'a> {
     waiting: VecDeque<Chunk>,
     pieces: usize,
     bytes: u64,
+    /// Length of the piece that was taken last.
+    held: u64,
     /// How the list of files ended.
     end: Option<Option<ReadError>>,
 }
@@ -46,7 +48,18 @@ pub(super) struct Ahead<'a> {
 impl<'a> Ahead<'a> {
     pub(super) fn new(repository: &'a Repository, pipeline: &'a Pipeline<'a>, items: Items<'a>) -> Ahead<'a> {
         let (queue, waiting) = (VecDeque::new(), VecDeque::new());
-        Ahead { repository, pipeline, items, holes: Holes::default(), queue, waiting, pieces: 0, bytes: 0, end: None }
+        Ahead {
+            repository,
+            pipeline,
+            items,
+            holes: Holes::default(),
+            queue,
+            waiting,
+            pieces: 0,
+            bytes: 0,
+            held: 0,
+            end: None,
+        }
     }
 
     /// The next item, whose pieces are the next ones to take.
@@ -64,7 +77,8 @@ impl<'a> Ahead<'a> {
         self.fill();
         let taken = self.pipeline.take();
         self.pieces = self.pieces.saturating_sub(1);
-        self.bytes = self.bytes.saturating_sub(u64::from(size));
+        // What the visitor holds counts until it takes the next one.
+        self.bytes = self.bytes.saturating_sub(std::mem::replace(&mut self.held, u64::from(size)));
         taken
     }
 

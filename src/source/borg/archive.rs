@@ -50,7 +50,7 @@ impl BorgArchive {
         let name = named.shown_name();
         let damage = |what: String| ReadError::Corrupt { place: format!("in the description of '{name}'"), what };
         let (raw, tam) = repository.describe(named.object()).map_err(|fault| damage(fault.to_string()))?;
-        let Description { time, items } = archive::parse(&raw).map_err(|bad| damage(bad.to_string()))?;
+        let Description { time, items, .. } = archive::parse(&raw).map_err(|bad| damage(bad.to_string()))?;
         let time = std::str::from_utf8(&time).ok().map(|time| format!("{}Z", time.trim_end_matches('Z')));
         let time = time.and_then(|time| time.parse::<jiff::Timestamp>().ok()).map(|time| time.to_string());
         let mut findings = repository.findings().to_vec();

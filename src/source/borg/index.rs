@@ -22,6 +22,10 @@ impl Index {
         Index(objects)
     }
 
+    pub(super) fn ids(&self) -> impl Iterator<Item = &ObjectId> {
+        self.0.iter().map(|(id, _)| id)
+    }
+
     pub(super) fn find(&self, id: &ObjectId) -> Option<Place> {
         let at = self.0.binary_search_by(|(other, _)| other.cmp(id)).ok()?;
         self.0.get(at).map(|(_, place)| *place)

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// How many buffers wait to be used again.
-const MOST_SPARE: usize = 4;
+const MOST_SPARE: usize = 2;
 /// Shorter buffers are cheaper to make than to keep.
 const WORTH_KEEPING: usize = 64 << 10;
 
@@ -73,9 +73,10 @@ impl<'a> Pipeline<'a> {
     pub(super) fn give_back(&self, buffer: Vec<u8>) {
         if buffer.capacity() >= WORTH_KEEPING {
             let mut state = self.state();
-            if state.spare.len() < MOST_SPARE {
-                state.spare.push(buffer);
+            if state.spare.len() >= MOST_SPARE {
+                state.spare.remove(0);
             }
+            state.spare.push(buffer);
         }
     }
 
@@ -100,9 +101,12 @@ impl<'a> Pipeline<'a> {
                 state = self.wanted.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
-            let spare = if chunk.size as usize >= WORTH_KEEPING { state.spare.pop() } else { None };
+            // One that is much too long would hold memory that nobody counts.
+            let size = chunk.size as usize;
+            let fitting = state.spare.iter().position(|spare| (size..=2 * size).contains(&spare.capacity()));
+            let spare = fitting.map(|at| state.spare.swap_remove(at));
             drop(state);
-            let mut plain = spare.unwrap_or_default();
+            let mut plain = spare.unwrap_or_else(|| Vec::with_capacity(size));
             let decoded = decoder.decode(&chunk.id, chunk.stored, Length::Exactly(chunk.size as usize), &mut plain);
             state = self.state();
             let first = state.first;

@@ -3,6 +3,7 @@
 use super::Fault;
 use super::object::Decoder;
 use super::storage::Storage;
+use crate::formats::borg::archive;
 use crate::formats::borg::compression::Length;
 use crate::formats::borg::envelope::{Mode, Opener};
 use crate::formats::borg::key::{self, BadKey, LockedKey, Secrets};
@@ -74,29 +75,33 @@ impl Repository {
             ReadError::NotABackup(format!("'{}' is not a borg repository: it has no config", shown(path)))
         })?;
         let storage = Storage::open(path)?;
-        let mut entry = Vec::new();
-        let lost = |fault: Fault| list_damaged(path, &fault);
-        storage.read(&MANIFEST, 0, &mut entry).map_err(lost)?;
-        let mode = Mode::of(entry.get(HEAD..).unwrap_or_default()).map_err(|bad| lost(Fault::bad(bad)))?;
+        let mode = mode_of(&storage).map_err(|fault| list_damaged(path, &fault))?;
         let secrets = if mode.is_keyed { Some(open_key(path, mode, &config, unlock)?) } else { None };
         let opener = Opener::new(mode, secrets).map_err(|bad| key_damaged(path, bad))?;
 
-        let mut raw = Vec::new();
-        Decoder::new(&storage, &opener)
-            .decode(&MANIFEST, 0, Length::AtMost(LONGEST_DESCRIPTION), &mut raw)
-            .map_err(lost)?;
         let mut findings = storage.findings.clone();
-        let tam_required = opener.secrets().is_some_and(|secrets| secrets.tam_required);
-        match tam::check(&raw, Subject::Manifest, opener.secrets()) {
-            Tam::Right => {}
-            Tam::Missing if !tam_required => {
-                let what = "the list of archives has no authentication";
-                findings.push(Finding::new(Severity::Warning, shown(path), what, ""));
-            }
-            Tam::Missing => return Err(lost(Fault::Bad("it has no authentication, but must have one".into()))),
-            Tam::Wrong => return Err(lost(Fault::Bad("its authentication is wrong".into()))),
+        if config.key.is_some() && !mode.is_keyed {
+            let what = "the repository has a key, but its content is neither encrypted nor authenticated";
+            let advice = "if it was encrypted once, somebody may have put another one in its place";
+            findings.push(Finding::new(Severity::Warning, shown(path), what, advice));
         }
-        let archives = manifest::parse(&raw).map_err(|bad| lost(Fault::bad(bad)))?;
+        let mut raw = Vec::new();
+        let mut decoder = Decoder::new(&storage, &opener);
+        let archives = match decoder.decode(&MANIFEST, 0, Length::AtMost(LONGEST_DESCRIPTION), &mut raw) {
+            Ok(()) => {
+                authenticate(path, &raw, &opener, &mut findings)?;
+                manifest::parse(&raw).map_err(|bad| list_damaged(path, &Fault::bad(bad)))?
+            }
+            Err(fault @ Fault::Io(_)) => return Err(list_damaged(path, &fault)),
+            Err(fault) => {
+                let what = format!(
+                    "the list of archives is lost ({fault}); all objects were looked through for archives instead"
+                );
+                let advice = "archives that were deleted lately may be among them, renamed ones may be missing";
+                findings.push(Finding::new(Severity::Warning, shown(path), what, advice));
+                find_archives(&storage, &opener, &mut decoder)
+            }
+        };
         Ok(Repository { storage, opener, archives: archives.into_iter().filter_map(Named::new).collect(), findings })
     }
 
@@ -132,6 +137,52 @@ impl Repository {
     pub(super) fn decoder(&self) -> Decoder<'_> {
         Decoder::new(&self.storage, &self.opener)
     }
+}
+
+/// The mode of the repository: the manifest tells it, or, where that is lost, any other object.
+fn mode_of(storage: &Storage) -> Result<Mode, Fault> {
+    let mut entry = Vec::new();
+    let mut read = |id: &ObjectId| -> Result<Mode, Fault> {
+        storage.read(id, 0, &mut entry)?;
+        Mode::of(entry.get(HEAD..).unwrap_or_default()).map_err(Fault::bad)
+    };
+    match read(&MANIFEST) {
+        Err(fault @ (Fault::Missing | Fault::Bad(_))) => storage.ids().find_map(|id| read(id).ok()).ok_or(fault),
+        other => other,
+    }
+}
+
+/// Checks that a manifest is meant to be one.
+fn authenticate(path: &Path, raw: &[u8], opener: &Opener, findings: &mut Vec<Finding>) -> Result<(), ReadError> {
+    let tam_required = opener.secrets().is_some_and(|secrets| secrets.tam_required);
+    let refuse = |what: &str| Err(list_damaged(path, &Fault::Bad(what.to_owned())));
+    match tam::check(raw, Subject::Manifest, opener.secrets()) {
+        Tam::Right => Ok(()),
+        Tam::Missing if tam_required => refuse("it has no authentication, but must have one"),
+        Tam::Missing => {
+            let what = "the list of archives has no authentication";
+            findings.push(Finding::new(Severity::Warning, shown(path), what, ""));
+            Ok(())
+        }
+        Tam::Wrong => refuse("its authentication is wrong"),
+    }
+}
+
+/// Looks through all objects for descriptions of archives. Only authentic ones count: a file's content may look like one.
+fn find_archives(storage: &Storage, opener: &Opener, decoder: &mut Decoder<'_>) -> Vec<Listed> {
+    let mut raw = Vec::new();
+    let mut found = Vec::new();
+    for id in storage.ids() {
+        if decoder.decode(id, 0, Length::AtMost(LONGEST_DESCRIPTION), &mut raw).is_err() {
+            continue;
+        }
+        if let Ok(description) = archive::parse(&raw)
+            && tam::check(&raw, Subject::Archive, opener.secrets()) == Tam::Right
+        {
+            found.push(Listed { name: description.name, id: *id });
+        }
+    }
+    found
 }
 
 fn list_damaged(path: &Path, fault: &Fault) -> ReadError {

@@ -85,6 +85,11 @@ impl Storage {
         index.find(id).is_some()
     }
 
+    /// Every object there is.
+    pub(super) fn ids(&self) -> impl Iterator<Item = &ObjectId> {
+        self.truth().ids()
+    }
+
     /// Reads the entry of an object, head included, and checks it. `stored` is the object's length, 0 where it is
     /// not known.
     pub(super) fn read(&self, id: &ObjectId, stored: u32, entry: &mut Vec<u8>) -> Result<(), Fault> {
@@ -112,6 +117,10 @@ impl Storage {
             0 => GUESS,
             _ => HEAD + stored.min(LONGEST_ENTRY) as usize,
         };
+        if entry.capacity() < expected {
+            // Growing would keep twice as much as is needed.
+            *entry = Vec::with_capacity(expected);
+        }
         entry.resize(expected, 0);
         let got = fill(&file, entry, u64::from(place.offset))?;
         entry.truncate(got);
