@@ -1,5 +1,6 @@
 //! Borg repositories made with real borg, and trees to put into them.
 #![allow(dead_code, reason = "not every test uses everything")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, missing_docs, reason = "this is test code")]
 
 use lifeboat::model::secret::Secret;
 use lifeboat::source::Unlock;
