@@ -3,8 +3,8 @@
 use super::msgpack::{Reader, Trouble, Value};
 use super::{Malformed, ObjectId};
 
-/// Longest single item: a terabyte in pieces of borg's usual size needs 25 MiB.
-const LONGEST_ITEM: usize = 256 << 20;
+/// Longest single item: a file of a terabyte in pieces of borg's usual size needs 25 MiB.
+const LONGEST_ITEM: usize = 64 << 20;
 
 /// A piece of a file's content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +50,8 @@ pub struct Item {
     pub acl_default: Option<Vec<u8>>,
     /// BSD file flags: 1 nodump, 2 immutable, 4 append-only.
     pub flags: i128,
+    /// How long the item itself is, packed.
+    pub length: usize,
     /// Whether it is a part of a file whose backup was interrupted.
     pub is_part: bool,
 }
@@ -77,8 +79,9 @@ impl ItemStream {
             return Ok(None);
         }
         match parse(&mut reader) {
-            Ok(item) => {
-                self.at += reader.position();
+            Ok(mut item) => {
+                item.length = reader.position();
+                self.at += item.length;
                 Ok(Some(item))
             }
             Err(Trouble::Short) if rest.len() <= LONGEST_ITEM => Ok(None),
@@ -205,6 +208,18 @@ mod tests {
             assert_eq!(items[0].chunks, Some(vec![Chunk { id: [9; 32], size: 5, stored: 7 }]));
             assert_eq!(items[0].xattrs, [(b"user.x".to_vec(), vec![])]);
         }
+    }
+
+    #[test]
+    fn an_item_that_never_ends_is_refused() {
+        let mut stream = ItemStream::default();
+        stream.push(b"\x81\xa4path\xdb\xff\xff\xff\xff");
+        let piece = vec![0; 16 << 20];
+        let asked = (0..10).take_while(|_| {
+            stream.push(&piece);
+            matches!(stream.next_item(), Ok(None))
+        });
+        assert_eq!(asked.count(), 3);
     }
 
     #[test]

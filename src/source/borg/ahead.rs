@@ -17,6 +17,8 @@ const WINDOW: u64 = 12 << 20;
 const MOST_PIECES: usize = 512;
 /// How many items are read ahead.
 const MOST_ITEMS: usize = 512;
+/// How long they may be together, packed.
+const MOST_LENGTH: usize = 4 << 20;
 
 /// An item whose content is on its way.
 pub(super) struct Planned {
@@ -35,6 +37,8 @@ pub(super) struct Ahead<'a> {
     items: Items<'a>,
     holes: Holes,
     queue: VecDeque<Planned>,
+    /// How long the items in it are, packed.
+    length: usize,
     /// Pieces that were not asked for yet.
     waiting: VecDeque<Chunk>,
     pieces: usize,
@@ -54,6 +58,7 @@ impl<'a> Ahead<'a> {
             items,
             holes: Holes::default(),
             queue,
+            length: 0,
             waiting,
             pieces: 0,
             bytes: 0,
@@ -66,7 +71,10 @@ impl<'a> Ahead<'a> {
     pub(super) fn next_item(&mut self) -> Result<Option<Planned>, ReadError> {
         self.fill();
         match (self.queue.pop_front(), &mut self.end) {
-            (Some(planned), _) => Ok(Some(planned)),
+            (Some(planned), _) => {
+                self.length = self.length.saturating_sub(planned.item.length);
+                Ok(Some(planned))
+            }
             (None, Some(end)) => end.take().map_or(Ok(None), Err),
             (None, None) => Ok(None),
         }
@@ -99,7 +107,7 @@ impl<'a> Ahead<'a> {
                 self.bytes += u64::from(chunk.size);
                 self.pipeline.submit(chunk);
             }
-            if self.end.is_some() || self.queue.len() >= MOST_ITEMS {
+            if self.end.is_some() || self.queue.len() >= MOST_ITEMS || self.length >= MOST_LENGTH {
                 return;
             }
             match self.items.next_item() {
@@ -125,6 +133,7 @@ impl<'a> Ahead<'a> {
         let is_sparse = self.holes.is_in(&chunks, |content| self.repository.id_of(content));
         let lengths = chunks.iter().map(|chunk| chunk.size).collect();
         self.waiting.extend(chunks);
+        self.length += item.length;
         self.queue.push_back(Planned { item, chunks: lengths, is_sparse, damage });
     }
 }
