@@ -19,6 +19,7 @@ impl Mount {
         let args = make[1..].iter().map(OsStr::new).chain([image.as_os_str()]);
         disks::run(make[0], &args.collect::<Vec<_>>());
         fs::create_dir_all(point).unwrap();
+        disks::wait_for_loops(image);
         disks::run("mount", &["-o".as_ref(), "loop".as_ref(), image.as_os_str(), point.as_os_str()]);
         Mount(point.to_owned())
     }

@@ -159,6 +159,17 @@ pub fn archive(path: &Path, member: &str) {
     run("tar", &[OsStr::new("-C"), folder.path().as_os_str(), "-caf".as_ref(), path.as_os_str(), member.as_ref()]);
 }
 
+/// Waits until no loop device is left of an image: the kernel lets go of one a moment after the unmount, later still
+/// while another test lists all of them.
+pub fn wait_for_loops(image: &Path) {
+    for _ in 0..100 {
+        if run("losetup", &["-j".as_ref(), image.as_os_str()]).is_empty() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+}
+
 /// A filesystem mounted by the kernel for a test; unmounted when dropped.
 pub struct Kernel {
     pub point: tempfile::TempDir,
@@ -167,6 +178,7 @@ pub struct Kernel {
 impl Kernel {
     pub fn mount(image: &Path, options: &str) -> Self {
         let point = tempfile::tempdir().unwrap();
+        wait_for_loops(image);
         run("mount", &["-o".as_ref(), OsStr::new(options), image.as_os_str(), point.path().as_os_str()]);
         Self { point }
     }
