@@ -5,7 +5,6 @@
 use crate::model::ending::Ending;
 use crate::model::plan::{Blocker, BlockerKind};
 use crate::model::state::DataState;
-use crate::plan::NOT_INCLUDED;
 use crate::restore::RestoreError;
 use crate::restore::journal::JournalError;
 use crate::source::ReadError;
@@ -162,9 +161,4 @@ impl From<VerifyError> for Failure {
             }
         }
     }
-}
-
-/// What no backup holds, as one sentence for reports.
-pub fn not_included() -> String {
-    NOT_INCLUDED.join("; ")
 }

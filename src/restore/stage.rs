@@ -5,7 +5,6 @@
 //! medium, must be what was meant to be written. Only then is a step recorded as staged.
 
 use super::RestoreError;
-use crate::formats::acl;
 use crate::model::digest::{Sha256Digest, TreeDigest};
 use crate::model::entry::{Entry, EntryKind, Mtime};
 use crate::model::path::RelPath;
@@ -271,26 +270,7 @@ impl Stager<'_> {
             fault::point("write.data")?;
             self.unknown_owners.write_all(&line)?;
         }
-        let mut xattrs: Vec<Xattr> = Vec::new();
-        for (name, value) in &entry.xattrs {
-            // Labels of another machine's security module and names of unknown namespaces are not data of the app.
-            if name.starts_with(b"user.") || name.starts_with(b"trusted.") || name == b"security.capability" {
-                xattrs.push((name.clone(), value.clone()));
-            }
-        }
-        for (name, text) in
-            [(&b"system.posix_acl_access"[..], &entry.acl_access), (b"system.posix_acl_default", &entry.acl_default)]
-        {
-            if let Some(text) = text {
-                let value = acl::attribute(text, |is_user, name, id| self.owners.acl_id(is_user, name, id))
-                    .map_err(|error| Trouble::Refused(error.to_string()))?;
-                // An ACL that says no more than the mode is not kept by the kernel.
-                if value.len() > 4 + 3 * 8 || name == b"system.posix_acl_default" {
-                    xattrs.push((name.to_vec(), value));
-                }
-            }
-        }
-        xattrs.sort();
+        let xattrs = self.owners.attributes(entry).map_err(|error| Trouble::Refused(error.to_string()))?;
         // A set-id program whose owner is not known here would run as root.
         let is_stranger = !self.owners.knows(&entry.owner) && !matches!(entry.kind, EntryKind::Directory);
         let mode = if is_stranger { entry.mode & 0o1777 } else { entry.mode };

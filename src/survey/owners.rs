@@ -34,7 +34,7 @@ impl Owners {
     }
 
     /// The id for a name in an access control list.
-    pub fn acl_id(&self, is_user: bool, name: &[u8], archived: Option<u32>) -> u32 {
+    fn acl_id(&self, is_user: bool, name: &[u8], archived: Option<u32>) -> u32 {
         let names = if is_user { &self.users } else { &self.groups };
         names.number(name).or(archived).unwrap_or(u32::MAX - 1)
     }
