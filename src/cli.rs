@@ -56,6 +56,22 @@ pub enum Command {
         #[command(flatten)]
         keys: KeyArgs,
     },
+    /// Write a backup as one file, in the form of FreedomBox's own downloads, with its checksum beside it.
+    Export {
+        /// Where the backup is.
+        location: PathBuf,
+        /// Which backup, by id or name, where the location holds several (see 'list').
+        #[arg(long, value_name = "ID")]
+        archive: Option<ArchiveId>,
+        /// The new file; its name ends with .tar.gz (what FreedomBox's upload takes) or .tar.zst.
+        file: PathBuf,
+        /// Leave damaged files out instead of writing nothing.
+        #[arg(long)]
+        accept_damage: bool,
+        /// What opens an encrypted one.
+        #[command(flatten)]
+        keys: KeyArgs,
+    },
     /// Show what a restore would do; changes nothing.
     Plan(PlanArgs),
     /// Carry out a plan.

@@ -2,6 +2,7 @@
 //!
 //! Built once, at the top, from the stages' errors. How it ended decides the exit code.
 
+use crate::export::ExportError;
 use crate::model::ending::Ending;
 use crate::model::plan::{Blocker, BlockerKind};
 use crate::model::state::DataState;
@@ -160,5 +161,27 @@ impl From<VerifyError> for Failure {
                 Failure::untouched(Ending::Usage, chain(&error), "run 'lifeboat list' to see what the backup holds")
             }
         }
+    }
+}
+
+impl From<ExportError> for Failure {
+    fn from(error: ExportError) -> Failure {
+        let (ending, advice) = match error {
+            ExportError::Read(error) => return error.into(),
+            ExportError::Name(_) => (Ending::Usage, "name the file with one of these endings"),
+            ExportError::Exists(_) => (Ending::Usage, "name another file; an existing one is never replaced"),
+            ExportError::Inside(_) => (Ending::Usage, "name a file on another disk"),
+            ExportError::Damaged { .. } => (
+                Ending::VerificationFailed,
+                "run 'lifeboat verify' to see all of them; --accept-damage writes the file without them",
+            ),
+            ExportError::Writing { ref source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+                (Ending::NoSpace, "make room there, or name a file on another disk")
+            }
+            ExportError::Writing { .. } | ExportError::ReadBack(_) => {
+                (Ending::Failed, "check the medium that the file is written to, or name a file on another one")
+            }
+        };
+        Failure::untouched(ending, chain(&error), advice)
     }
 }

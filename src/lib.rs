@@ -6,6 +6,7 @@
 //! Host ──survey──▶ Survey ──choose──▶ BackupLocation + Installation
 //! BackupLocation ──source::open──▶ Archive
 //! Archive ──verify──▶ Report and Contents
+//! Archive ──export──▶ one file in FreedomBox's own form
 //! Survey + Contents + Report + choices ──plan──▶ RestorePlan (immutable; its digest is the PlanId)
 //! RestorePlan + Consent ──restore──▶ Outcome, with a journal on the target at every moment
 //! Outcome ──handoff──▶ what the installed system runs at its next boot
@@ -19,6 +20,7 @@
 
 pub mod cli;
 pub mod commands;
+pub mod export;
 pub mod failure;
 pub mod formats;
 pub mod guide;

@@ -22,15 +22,25 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("survey", &["model", "formats", "sys"]),
     ("source", &["model", "formats", "sys", "survey"]),
     ("verify", &["model", "formats", "sys", "survey", "source"]),
+    ("export", &["model", "formats", "sys", "source"]),
     ("plan", &["model", "formats", "survey", "source", "verify"]),
     ("restore", &["model", "formats", "sys", "fault", "survey", "source", "verify", "plan"]),
     ("handoff", &["model", "formats", "sys", "fault", "survey", "source", "verify", "plan", "restore"]),
     ("salvage", &["model", "formats", "sys", "survey", "source"]),
     // What the user meets.
-    ("failure", &["model", "formats", "sys", "survey", "source", "verify", "plan", "restore", "handoff", "salvage"]),
+    (
+        "failure",
+        &["model", "formats", "sys", "survey", "source", "verify", "export", "plan", "restore", "handoff", "salvage"],
+    ),
     // The chain of stages as a whole.
     ("rescue", &["model", "sys", "survey", "source", "verify", "plan", "restore", "handoff", "salvage", "failure"]),
-    ("render", &["model", "survey", "source", "verify", "plan", "restore", "handoff", "salvage", "failure", "rescue"]),
+    (
+        "render",
+        &[
+            "model", "survey", "source", "verify", "export", "plan", "restore", "handoff", "salvage", "failure",
+            "rescue",
+        ],
+    ),
     ("cli", &["model"]),
     ("guide", &["model", "sys", "survey", "source", "restore", "failure", "rescue", "render"]),
     (
@@ -40,8 +50,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "commands",
         &[
-            "model", "sys", "survey", "source", "verify", "plan", "restore", "handoff", "salvage", "failure", "rescue",
-            "render", "cli", "guide", "web",
+            "model", "sys", "survey", "source", "verify", "export", "plan", "restore", "handoff", "salvage", "failure",
+            "rescue", "render", "cli", "guide", "web",
         ],
     ),
     ("main", &["model", "sys", "failure", "render", "cli", "guide", "web", "commands"]),

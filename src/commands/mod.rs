@@ -29,6 +29,9 @@ pub fn run(host: &Host, cli: &Cli) -> Ending {
         Command::Verify { location, archive, apps, keys } => with_keys(keys, |unlock| {
             look::verify(host, &output, location, archive.as_ref(), apps.as_deref(), unlock, progress)
         }),
+        Command::Export { location, archive, file, accept_damage, keys } => with_keys(keys, |unlock| {
+            write::export(host, &output, location, archive.as_ref(), file, *accept_damage, unlock, progress)
+        }),
         Command::Plan(args) => {
             with_keys(&args.keys, |unlock| look::plan(host, &output, &request(args), unlock, progress))
         }

@@ -1,15 +1,17 @@
-//! The commands that write to a box: restore, resume, undo, commit.
+//! The commands that write: restore, resume, undo and commit to a box, export to a file.
 
 use super::unprinted;
+use crate::export;
 use crate::failure::Failure;
+use crate::model::archive::ArchiveId;
 use crate::model::ending::Ending;
 use crate::model::plan::PlanId;
 use crate::model::progress::Progress;
 use crate::render::Output;
-use crate::rescue::prepare::prepare;
+use crate::rescue::prepare::{location, prepare};
 use crate::rescue::{Done, Request, carry};
 use crate::restore::Consent;
-use crate::source::Unlock;
+use crate::source::{self, Unlock};
 use crate::survey::target::Access;
 use crate::sys::host::Host;
 use std::path::Path;
@@ -40,6 +42,25 @@ pub fn undo(host: &Host, output: &Output, onto: &Path, progress: &dyn Progress) 
 /// `lifeboat commit`.
 pub fn commit(host: &Host, output: &Output, onto: &Path, progress: &dyn Progress) -> Result<Ending, Failure> {
     show(output, carry::commit(host, onto, progress)?)
+}
+
+/// `lifeboat export`.
+#[allow(clippy::too_many_arguments, reason = "each is one word of the command line")]
+pub fn export(
+    host: &Host,
+    output: &Output,
+    from: &Path,
+    archive: Option<&ArchiveId>,
+    file: &Path,
+    accept_damage: bool,
+    unlock: &mut dyn Unlock,
+    progress: &dyn Progress,
+) -> Result<Ending, Failure> {
+    let location = location(host, from)?;
+    let mut archive = source::open_location(&location.path, archive, unlock)?;
+    let exported = export::export(archive.as_mut(), &location.path, file, accept_damage, progress)?;
+    output.show(&exported).map_err(unprinted)?;
+    Ok(if exported.left_out.is_empty() { Ending::Done } else { Ending::DoneWithLosses })
 }
 
 fn show(output: &Output, done: Done) -> Result<Ending, Failure> {

@@ -34,6 +34,8 @@ pub enum Event {
 pub enum Phase {
     /// Looking at disks.
     Survey,
+    /// Writing a backup as one file.
+    Export,
     /// Reading a backup to its end.
     Verify,
     /// Comparing with the target.

@@ -20,6 +20,7 @@ pub fn reporter(plain: bool) -> Box<dyn Progress> {
 fn phase_name(phase: Phase) -> &'static str {
     match phase {
         Phase::Survey => "looking at disks",
+        Phase::Export => "writing the file",
         Phase::Verify => "reading and checking the backup",
         Phase::Compare => "comparing with the box",
         Phase::Stage => "writing beside the old data",

@@ -1,9 +1,11 @@
 //! Text views of the results, and folding of sentences.
 
 use super::View;
+use crate::export::Exported;
 use crate::failure::Failure;
 use crate::model::app::AppId;
 use crate::model::archive::{ArchiveSummary, BackupLocation, FoundAs, Generation};
+use crate::model::bytes;
 use crate::model::disk::{Disk, Volume};
 use crate::model::finding::{Finding, Report, Severity, Verdict};
 use crate::model::installation::Installation;
@@ -172,6 +174,18 @@ impl View for ArchiveList {
         }
         if self.archives.is_empty() {
             text.push_str("No backup was found.\n");
+        }
+        text + &findings(&self.findings)
+    }
+}
+
+impl View for Exported {
+    fn text(&self) -> String {
+        let mut text = wrap("", &format!("\"{}\" is written and was read back.", bytes::path::shown(&self.file)));
+        text += &wrap("  ", &format!("{} entries, {}", self.entries, self.size));
+        let _ = writeln!(text, "  SHA-256 {}", self.sha256);
+        for path in &self.left_out {
+            text += &wrap("  ", &format!("LEFT OUT, because it is damaged: {path}"));
         }
         text + &findings(&self.findings)
     }

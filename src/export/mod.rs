@@ -1,0 +1,316 @@
+//! Writing a backup as one file in the form of FreedomBox's own downloads, with its checksum beside it.
+//!
+//! The file gets its name only when all of it is on the medium, was read back, and holds the entries that were written.
+//! An existing file is never replaced. A file whose content is damaged is never filled up with anything: without
+//! consent nothing is written, with it the file is left out and named. The form has no place for extended attributes,
+//! access lists, and parts of a second; how many entries lose them is said.
+
+mod member;
+mod parcel;
+
+use crate::model::archive::{ArchiveId, Generation};
+use crate::model::bytes;
+use crate::model::digest::{Sha256Digest, TreeDigest};
+use crate::model::entry::{Entry, EntryKind};
+use crate::model::finding::{Finding, Severity};
+use crate::model::path::RelPath;
+use crate::model::progress::{Event, Phase, Progress};
+use crate::model::size::ByteSize;
+use crate::source::{self, Archive, ReadError, VisitError, Visitor};
+use parcel::{Packing, Parcel, Sealed};
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+use std::collections::BTreeSet;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+/// How much content is copied at a time.
+const BUFFER: usize = 64 << 10;
+/// How often it is begun anew when more damage shows up: a medium that dies while it is read.
+const ATTEMPTS: usize = 3;
+
+/// What was written.
+#[derive(Debug, Clone, Serialize)]
+pub struct Exported {
+    /// The file.
+    #[serde(with = "crate::model::bytes::path")]
+    pub file: PathBuf,
+    /// Which backup is in it.
+    pub archive: ArchiveId,
+    /// Its length.
+    pub size: ByteSize,
+    /// The SHA-256 of the file, as in the file with the checksum.
+    pub sha256: Sha256Digest,
+    /// How many entries it holds.
+    pub entries: u64,
+    /// Damaged files that are not in it.
+    pub left_out: Vec<RelPath>,
+    /// What was noticed.
+    pub findings: Vec<Finding>,
+}
+
+/// Why nothing was written.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// The name does not say how to pack.
+    #[error("\"{0}\" does not end with .tar.gz or .tar.zst")]
+    Name(String),
+    /// The file is there.
+    #[error("\"{0}\" exists already")]
+    Exists(String),
+    /// The file would lie inside the backup.
+    #[error("\"{0}\" lies inside the backup itself")]
+    Inside(String),
+    /// The backup could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// Files in the backup are damaged, and nobody agreed to leave them out.
+    #[error("the backup is damaged: {files} cannot be read whole, the first is \"{first}\"")]
+    Damaged {
+        /// How many files, in words.
+        files: String,
+        /// The first of them.
+        first: RelPath,
+    },
+    /// The file could not be written.
+    #[error("writing \"{file}\"")]
+    Writing {
+        /// The file.
+        file: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// What was read back is not what was written.
+    #[error("\"{0}\" does not read back as it was written; the medium is failing")]
+    ReadBack(String),
+}
+
+/// Writes `archive`, which lies at `location`, to `file`. `accept_damage` leaves damaged files out.
+pub fn export(
+    archive: &mut dyn Archive,
+    location: &Path,
+    file: &Path,
+    accept_damage: bool,
+    progress: &dyn Progress,
+) -> Result<Exported, ExportError> {
+    let shown = || bytes::path::shown(file);
+    let packing = Packing::of(file).ok_or_else(|| ExportError::Name(shown()))?;
+    if file.symlink_metadata().is_ok() {
+        return Err(ExportError::Exists(shown()));
+    }
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let writing = |source| ExportError::Writing { file: shown(), source };
+    if let (Ok(folder), Ok(location)) = (folder.canonicalize(), location.canonicalize())
+        && location.is_dir()
+        && is_backup_folder(&folder, &location)
+    {
+        return Err(ExportError::Inside(shown()));
+    }
+    let mut damaged = BTreeSet::new();
+    for _ in 0..ATTEMPTS {
+        let before = damaged.len();
+        let mut parcel = Parcel::new(file, packing).map_err(writing)?;
+        let mut pass = Pass::new(&mut parcel, std::mem::take(&mut damaged));
+        progress.event(Event::Phase { phase: Phase::Export, total: archive.size().map(|size| size.0) });
+        let ending = archive.read(&mut pass, progress);
+        if let Some(source) = pass.failure.take() {
+            return Err(writing(source));
+        }
+        let Pass { damaged: found, tally, .. } = pass;
+        damaged = found;
+        let mut findings = ending?.findings;
+        match damaged.first() {
+            Some(first) if !accept_damage => {
+                return Err(ExportError::Damaged { files: files(damaged.len()), first: first.clone() });
+            }
+            // What was damaged is in the middle of what was written: once more without it.
+            _ if damaged.len() > before => continue,
+            _ => {}
+        }
+        member::end(&mut parcel).map_err(writing)?;
+        let sealed = parcel.seal().map_err(writing)?;
+        read_back(file, &tally, &sealed, progress)?;
+        findings.extend(tally.findings());
+        let manifest = archive.summary()?;
+        if manifest.generation == Generation::None {
+            let what = "the backup has no FreedomBox manifest; FreedomBox's upload page will not take the file";
+            findings.push(Finding::new(Severity::Warning, manifest.id.as_str(), what, ""));
+        }
+        parcel.deliver(file, &sealed).map_err(writing)?;
+        return Ok(Exported {
+            file: file.to_owned(),
+            archive: archive.id().clone(),
+            size: ByteSize(sealed.length),
+            sha256: sealed.digest,
+            entries: tally.entries,
+            left_out: damaged.into_iter().collect(),
+            findings,
+        });
+    }
+    let first = damaged.pop_first().ok_or_else(|| writing(io::Error::other("it was begun anew too often")))?;
+    Err(ExportError::Damaged { files: files(damaged.len() + 1), first })
+}
+
+/// Whether `folder` is the repository at `location`, or inside it. A plain folder with backups in it is not one.
+fn is_backup_folder(folder: &Path, location: &Path) -> bool {
+    folder.starts_with(location) && location.join("config").is_file() && location.join("data").is_dir()
+}
+
+fn files(count: usize) -> String {
+    if count == 1 { "1 file".to_owned() } else { format!("{count} files") }
+}
+
+/// Reads the finished file to its end and compares.
+fn read_back(file: &Path, written: &Tally, sealed: &Sealed, progress: &dyn Progress) -> Result<(), ExportError> {
+    let mut back = source::open(&Parcel::place(file))?;
+    progress.event(Event::Phase { phase: Phase::ReadBack, total: back.size().map(|size| size.0) });
+    let mut count = Count { tally: Tally::default(), buffer: vec![0; BUFFER] };
+    let ending = back.read(&mut count, progress);
+    let is_same =
+        ending.is_ok() && back.size() == Some(ByteSize(sealed.length)) && count.tally.digest == written.digest;
+    if is_same { Ok(()) } else { Err(ExportError::ReadBack(bytes::path::shown(file))) }
+}
+
+/// What went through.
+#[derive(Default)]
+struct Tally {
+    entries: u64,
+    digest: TreeDigest,
+    /// Entries with something that the form has no place for.
+    attributes: u64,
+    long_owners: u64,
+}
+
+impl Tally {
+    /// Takes one entry, as the written form can hold it, with the digest of its content.
+    fn add(&mut self, entry: &Entry, content: Sha256Digest) {
+        self.entries += 1;
+        let has_more = !entry.xattrs.is_empty() || entry.acl_access.is_some() || entry.acl_default.is_some();
+        self.attributes += u64::from(has_more);
+        let names = [entry.owner.user.as_ref(), entry.owner.group.as_ref()];
+        self.long_owners += u64::from(names.iter().flatten().any(|name| !member::fits(name)));
+        let mut hasher = Sha256::new();
+        let mut field = |bytes: &[u8]| {
+            hasher.update((bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        };
+        field(entry.path.as_bytes());
+        field(entry.kind.name().as_bytes());
+        field(match &entry.kind {
+            EntryKind::Symlink { target } => target,
+            EntryKind::HardLink { to } => to.as_bytes(),
+            _ => &[],
+        });
+        field(content.as_bytes());
+        field(&entry.mode.to_le_bytes());
+        field(&entry.owner.uid.to_le_bytes());
+        field(&entry.owner.gid.to_le_bytes());
+        for name in names {
+            field(name.filter(|name| member::fits(name)).map_or(&[][..], Vec::as_slice));
+        }
+        field(&entry.mtime.secs.to_le_bytes());
+        self.digest.add(Sha256Digest::from_hasher(hasher));
+    }
+
+    fn findings(&self) -> Vec<Finding> {
+        let note = |count: u64, what: &str| {
+            (count > 0).then(|| Finding::new(Severity::Note, format!("{count} entries"), what, ""))
+        };
+        let attributes = "extended attributes and access lists are not in the file: its form has no place for them";
+        let owners = "the owner is in the file by number only: the name is too long for its form";
+        [note(self.attributes, attributes), note(self.long_owners, owners)].into_iter().flatten().collect()
+    }
+}
+
+/// One reading of the backup.
+struct Pass<'a> {
+    output: &'a mut Parcel,
+    /// Left out; grows.
+    damaged: BTreeSet<RelPath>,
+    tally: Tally,
+    failure: Option<io::Error>,
+    buffer: Vec<u8>,
+}
+
+impl<'a> Pass<'a> {
+    fn new(output: &'a mut Parcel, damaged: BTreeSet<RelPath>) -> Pass<'a> {
+        Pass { output, damaged, tally: Tally::default(), failure: None, buffer: vec![0; BUFFER] }
+    }
+
+    fn write(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<Sha256Digest, Trouble> {
+        member::begin(self.output, entry).map_err(Trouble::Output)?;
+        let mut length = 0;
+        let digest = hash(content, &mut self.buffer, |piece| {
+            length += piece.len() as u64;
+            self.output.write_all(piece)
+        })?;
+        member::pad(self.output, length).map_err(Trouble::Output)?;
+        Ok(digest)
+    }
+}
+
+enum Trouble {
+    Content(io::Error),
+    Output(io::Error),
+}
+
+/// Hands `content` to `take`, piece by piece; its digest.
+fn hash(
+    content: &mut dyn Read,
+    buffer: &mut [u8],
+    mut take: impl FnMut(&[u8]) -> io::Result<()>,
+) -> Result<Sha256Digest, Trouble> {
+    let mut hasher = Sha256::new();
+    loop {
+        let count = match content.read(buffer) {
+            Ok(0) => return Ok(Sha256Digest::from_hasher(hasher)),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(Trouble::Content(error)),
+        };
+        let piece = buffer.get(..count).unwrap_or_default();
+        hasher.update(piece);
+        take(piece).map_err(Trouble::Output)?;
+    }
+}
+
+impl Visitor for Pass<'_> {
+    fn visit(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<(), VisitError> {
+        if self.damaged.contains(&entry.path) {
+            return Ok(());
+        }
+        match self.write(entry, content) {
+            Ok(digest) => {
+                self.tally.add(entry, digest);
+                Ok(())
+            }
+            Err(Trouble::Content(error)) => Err(VisitError::Content(error)),
+            Err(Trouble::Output(error)) => {
+                self.failure = Some(error);
+                Err(VisitError::Stop)
+            }
+        }
+    }
+
+    fn damaged(&mut self, entry: &Entry) {
+        self.damaged.insert(entry.path.clone());
+    }
+}
+
+/// Counts what is read back.
+struct Count {
+    tally: Tally,
+    buffer: Vec<u8>,
+}
+
+impl Visitor for Count {
+    fn visit(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<(), VisitError> {
+        match hash(content, &mut self.buffer, |_| Ok(())) {
+            Ok(digest) => {
+                self.tally.add(entry, digest);
+                Ok(())
+            }
+            Err(Trouble::Content(error) | Trouble::Output(error)) => Err(VisitError::Content(error)),
+        }
+    }
+}
