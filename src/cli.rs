@@ -142,6 +142,9 @@ pub struct KeyArgs {
     /// The key file of the repository, or what 'borg key export' wrote.
     #[arg(long, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
+    /// An installed FreedomBox (a directory, a disk, an image) whose stored passphrases are tried first.
+    #[arg(long, value_name = "SYSTEM")]
+    pub old_system: Option<PathBuf>,
 }
 
 /// Which box.

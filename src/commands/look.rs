@@ -28,7 +28,7 @@ pub fn survey(host: &Host, output: &Output, images: &[PathBuf], roots: &[PathBuf
 
 /// `lifeboat list`.
 pub fn list(host: &Host, output: &Output, path: &Path, unlock: &mut dyn Unlock) -> Result<Ending, Failure> {
-    let location = location(host, path)?;
+    let location = location(host, path, unlock)?;
     let listing = source::list(&location.path, unlock)?;
     let findings = listing.findings;
     let none = listing.archives.is_empty();

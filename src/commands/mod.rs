@@ -11,6 +11,7 @@ use crate::model::ending::Ending;
 use crate::model::question::Prompter;
 use crate::render::{Output, progress, prompt};
 use crate::rescue::keyring::{KeyPlaces, Keyring};
+use crate::rescue::prepare::learn_from;
 use crate::rescue::{Backup, Request};
 use crate::source::Unlock;
 use crate::sys::host::Host;
@@ -25,19 +26,21 @@ pub fn run(host: &Host, cli: &Cli) -> Ending {
     let progress = progress.as_ref();
     let ended = match &cli.command {
         Command::Survey { image, root } => look::survey(host, &output, image, root),
-        Command::List { location, keys } => with_keys(keys, |unlock| look::list(host, &output, location, unlock)),
-        Command::Verify { location, archive, apps, keys } => with_keys(keys, |unlock| {
+        Command::List { location, keys } => {
+            with_keys(host, &output, keys, |unlock| look::list(host, &output, location, unlock))
+        }
+        Command::Verify { location, archive, apps, keys } => with_keys(host, &output, keys, |unlock| {
             look::verify(host, &output, location, archive.as_ref(), apps.as_deref(), unlock, progress)
         }),
-        Command::Export { location, archive, file, accept_damage, keys } => with_keys(keys, |unlock| {
+        Command::Export { location, archive, file, accept_damage, keys } => with_keys(host, &output, keys, |unlock| {
             write::export(host, &output, location, archive.as_ref(), file, *accept_damage, unlock, progress)
         }),
         Command::Plan(args) => {
-            with_keys(&args.keys, |unlock| look::plan(host, &output, &request(args), unlock, progress))
+            with_keys(host, &output, &args.keys, |unlock| look::plan(host, &output, &request(args), unlock, progress))
         }
-        Command::Restore { plan, consent } => {
-            with_keys(&plan.keys, |unlock| write::restore(host, &output, &request(plan), consent, unlock, progress))
-        }
+        Command::Restore { plan, consent } => with_keys(host, &output, &plan.keys, |unlock| {
+            write::restore(host, &output, &request(plan), consent, unlock, progress)
+        }),
         Command::Status(args) => look::status(host, &output, &args.onto),
         Command::Resume(args) => write::resume(host, &output, &args.onto, progress),
         Command::Undo(args) => write::undo(host, &output, &args.onto, progress),
@@ -59,15 +62,28 @@ pub fn run(host: &Host, cli: &Cli) -> Ending {
 }
 
 /// Runs a command that may need a passphrase: with what the command line names, and on a terminal by asking.
-fn with_keys<T>(args: &KeyArgs, run: impl FnOnce(&mut dyn Unlock) -> Result<T, Failure>) -> Result<T, Failure> {
-    let KeyArgs { passphrase_file, passphrase_fd, key_file } = args.clone();
+fn with_keys<T>(
+    host: &Host,
+    output: &Output,
+    args: &KeyArgs,
+    run: impl FnOnce(&mut dyn Unlock) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let KeyArgs { passphrase_file, passphrase_fd, key_file, old_system } = args.clone();
     let mut keyring = Keyring::read(&KeyPlaces { passphrase_file, passphrase_fd, key_file })?;
     let mut prompter = prompt::on_terminal();
     let prompter: Option<&mut dyn Prompter> = match &mut prompter {
         Some(prompter) => Some(prompter.as_mut()),
         None => None,
     };
-    run(&mut keyring.unlocking(prompter, TRIES))
+    let mut unlocking = keyring.unlocking(prompter, TRIES);
+    if let Some(system) = old_system {
+        learn_from(host, &system, &mut unlocking)?;
+    }
+    let ended = run(&mut unlocking);
+    if let Some(news) = keyring.news() {
+        output.say(&news);
+    }
+    ended
 }
 
 fn request(args: &PlanArgs) -> Request {

@@ -56,7 +56,7 @@ pub fn export(
     unlock: &mut dyn Unlock,
     progress: &dyn Progress,
 ) -> Result<Ending, Failure> {
-    let location = location(host, from)?;
+    let location = location(host, from, unlock)?;
     let mut archive = source::open_location(&location.path, archive, unlock)?;
     let exported = export::export(archive.as_mut(), &location.path, file, accept_damage, progress)?;
     output.show(&exported).map_err(unprinted)?;

@@ -1,13 +1,17 @@
 //! FreedomBox's own database, `plinth.sqlite3`: which apps are set up, and whether the first-boot wizard is done.
 //!
 //! Source of the layout: FreedomBox 25.9 (tables `plinth_…`) and 26.12 (tables `freedombox_…`), Django migrations.
-//! Values of the key-value store can be passphrases: only the keys named here are ever read.
+//! Values of the key-value store can be passphrases: only the keys named here are ever read, and what is one of them
+//! comes out as a [`Secret`].
 
 use crate::model::app::AppId;
 use crate::model::bytes;
+use crate::model::secret::{LONGEST_SECRET, Secret};
 use rusqlite::{Connection, OptionalExtension};
 use std::collections::BTreeMap;
 
+/// Most backup locations whose passphrases are taken.
+const MOST_PLACES: usize = 64;
 /// Largest number of apps that is believed.
 const MOST_APPS: usize = 10_000;
 
@@ -20,6 +24,8 @@ pub struct Plinth {
     pub strange: Vec<String>,
     /// Whether the first-boot wizard was finished.
     pub wizard_done: bool,
+    /// Passphrases of its backup locations, each once.
+    pub passphrases: Vec<Secret>,
 }
 
 /// Why a database could not be read.
@@ -68,9 +74,35 @@ pub fn read(database: &Connection) -> Result<Plinth, PlinthError> {
                 row.get(0)
             })
             .optional()?;
+        let places: Option<String> = database
+            .query_row(&format!("SELECT value_json FROM {store} WHERE key = 'network_storage'"), [], |row| row.get(0))
+            .optional()?;
+        plinth.passphrases = places.map(|value| passphrases(&value)).unwrap_or_default();
         plinth.wizard_done = done.is_some_and(|value| matches!(value.trim(), "1" | "true"));
     }
     Ok(plinth)
+}
+
+/// The passphrases in the value of `network_storage`: a JSON text that holds a JSON object of backup locations (FreedomBox
+/// 0.45 to 26, `modules/backups/store.py`). What has another form has none: they only save the user from typing.
+fn passphrases(value: &str) -> Vec<Secret> {
+    let parse = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
+    let Some(outer) = parse(value) else { return Vec::new() };
+    let places = match outer.as_str() {
+        Some(inner) => parse(inner),
+        None => Some(outer),
+    };
+    let places = places.as_ref().and_then(serde_json::Value::as_object);
+    let mut found: Vec<Secret> = Vec::new();
+    for place in places.into_iter().flat_map(serde_json::Map::values).take(MOST_PLACES) {
+        let passphrase = place.get("credentials").and_then(|keys| keys.get("encryption_passphrase"));
+        let text = passphrase.and_then(serde_json::Value::as_str).unwrap_or_default();
+        let secret = Secret::new(text.as_bytes().to_vec());
+        if (1..=LONGEST_SECRET).contains(&text.len()) && !found.contains(&secret) {
+            found.push(secret);
+        }
+    }
+    found
 }
 
 fn has_table(database: &Connection, name: &str) -> Result<bool, rusqlite::Error> {

@@ -14,7 +14,7 @@ use crate::model::state::{DataState, RestoreState};
 use crate::render::{View, text};
 use crate::rescue::carry::{carry_out, resume, undo};
 use crate::rescue::keyring::{Keyring, Unlocking};
-use crate::rescue::prepare::{is_backup, prepare};
+use crate::rescue::prepare::{is_backup, learn, prepare};
 use crate::rescue::{Backup, Done, Request, Status, places};
 use crate::restore::{self, Consent};
 use crate::source;
@@ -81,6 +81,7 @@ impl Guide<'_> {
         self.prompter.show("Lifeboat looks at all disks. Nothing is changed.\n")?;
         let mut surveyed = survey::survey(self.host, &places(images, roots), &is_backup).map_err(Failure::from)?;
         self.prompter.show(&surveyed.survey.text())?;
+        learn(&mut self.keyring.unlocking(None, 0), &surveyed.survey.installations);
         let box_ = self.choose_box(&surveyed.survey.installations)?;
         if let Some(ending) = self.settle_earlier(&mut surveyed, &box_)? {
             return Ok(ending);
@@ -227,7 +228,11 @@ impl Guide<'_> {
     fn unlocked<T>(&mut self, work: impl FnOnce(&mut Unlocking<'_>) -> Result<T, Failure>) -> Result<T, Halt> {
         let mut unlocking = self.keyring.unlocking(Some(&mut *self.prompter), u32::MAX);
         let done = work(&mut unlocking);
-        if done.is_err() && unlocking.was_stopped() { Err(Halt::Stop) } else { Ok(done?) }
+        let is_stopped = done.is_err() && unlocking.was_stopped();
+        if let Some(news) = self.keyring.news() {
+            self.prompter.show(&text::wrap("", &news))?;
+        }
+        if is_stopped { Err(Halt::Stop) } else { Ok(done?) }
     }
 
     fn report(&mut self, done: Done) -> Result<Ending, Halt> {

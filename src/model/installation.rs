@@ -1,6 +1,7 @@
 //! An installed FreedomBox system, as read from its disk without running it.
 
 use super::app::AppId;
+use super::secret::Secret;
 use super::version::Version;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,6 +40,9 @@ pub struct Installation {
     /// Names of all packages in state "installed".
     #[serde(skip_serializing_if = "BTreeSet::is_empty", default)]
     pub packages: BTreeSet<String>,
+    /// Passphrases of backup locations that it keeps. Never shown, never saved.
+    #[serde(skip)]
+    pub passphrases: Vec<Secret>,
 }
 
 impl Installation {

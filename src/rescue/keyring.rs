@@ -30,6 +30,10 @@ pub struct KeyPlaces {
 pub struct Keyring {
     known: Vec<Secret>,
     key_file: Option<Vec<u8>>,
+    /// Systems whose passphrases are among the known ones, and that the user was not told of.
+    systems: Vec<String>,
+    /// Whether a known passphrase was tried.
+    tried: bool,
 }
 
 impl Keyring {
@@ -45,6 +49,15 @@ impl Keyring {
             keyring.key_file = Some(read(path, LONGEST_KEY, "key file")?);
         }
         Ok(keyring)
+    }
+
+    /// What the user has to be told about passphrases that were tried; once for each system.
+    pub fn news(&mut self) -> Option<String> {
+        if !self.tried || self.systems.is_empty() {
+            return None;
+        }
+        let names: Vec<String> = self.systems.drain(..).map(|name| format!("'{name}'")).collect();
+        Some(format!("The passphrases that {} keeps for its backups were tried first.", names.join(" and ")))
     }
 
     /// Opens backups with what is known, and asks `prompter` up to `tries` times for each where that does not do.
@@ -91,6 +104,7 @@ impl Unlock for Unlocking<'_> {
         if self.asked == 0
             && let Some(known) = self.keyring.known.get(usize::try_from(attempt).ok()?)
         {
+            self.keyring.tried = true;
             return Some(known.clone());
         }
         let again = self.asked > 0;
@@ -115,6 +129,15 @@ impl Unlock for Unlocking<'_> {
                 self.was_stopped = true;
                 None
             }
+        }
+    }
+
+    fn learn(&mut self, system: &str, passphrases: &[Secret]) {
+        let keyring = &mut *self.keyring;
+        let new: Vec<Secret> = passphrases.iter().filter(|secret| !keyring.known.contains(secret)).cloned().collect();
+        if !new.is_empty() {
+            keyring.systems.push(system.to_owned());
+            keyring.known.extend(new);
         }
     }
 
@@ -149,7 +172,7 @@ mod tests {
 
     #[test]
     fn what_was_typed_right_is_remembered_and_what_was_wrong_is_not() {
-        let mut keyring = Keyring { known: vec![Secret::new(b"file".to_vec())], key_file: None };
+        let mut keyring = Keyring { known: vec![Secret::new(b"file".to_vec())], ..Keyring::default() };
         let mut script = Script(vec!["wrong", "right"]);
         let mut unlocking = keyring.unlocking(Some(&mut script), 9);
         for (attempt, answer) in (0..).zip(["file", "wrong", "right"]) {

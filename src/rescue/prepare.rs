@@ -9,6 +9,7 @@ use crate::model::bytes;
 use crate::model::ending::Ending;
 use crate::model::entry::{Entry, Owner};
 use crate::model::finding::{Report, Severity};
+use crate::model::installation::Installation;
 use crate::model::manifest;
 use crate::model::path::RelPath;
 use crate::model::plan::RestorePlan;
@@ -41,8 +42,8 @@ pub fn is_backup(path: &Path) -> bool {
 }
 
 /// Opens what the user named as LOCATION: a file, a repository or a directory as they are; a disk or a disk image by
-/// mounting it read-only.
-pub fn location(host: &Host, path: &Path) -> Result<Location, Failure> {
+/// mounting it read-only. What a system there keeps of passphrases is learned.
+pub fn location(host: &Host, path: &Path, unlock: &mut dyn Unlock) -> Result<Location, Failure> {
     let metadata = std::fs::metadata(path).map_err(|error| {
         let sentence = format!("opening \"{}\": {error}", path.display());
         Failure::untouched(Ending::NoBackup, sentence, "run 'lifeboat survey' to see which backups are in reach")
@@ -52,6 +53,7 @@ pub fn location(host: &Host, path: &Path) -> Result<Location, Failure> {
         return Ok(Location { path: path.to_owned(), _mounts: None });
     }
     let mut surveyed = survey::survey(host, &[Place::Image(path.to_owned())], &is_backup)?;
+    learn(unlock, &surveyed.survey.installations);
     let Some(first) = surveyed.survey.locations.first() else {
         let mut sentence = format!("\"{}\" holds no backup", path.display());
         let mut advice = "name another disk or file".to_owned();
@@ -69,6 +71,32 @@ pub fn location(host: &Host, path: &Path) -> Result<Location, Failure> {
     };
     surveyed.keep_only(&path);
     Ok(Location { path, _mounts: Some(surveyed) })
+}
+
+/// Takes the passphrases that installed systems keep.
+pub fn learn(unlock: &mut dyn Unlock, installations: &[Installation]) {
+    for system in installations {
+        let name = if system.hostname.is_empty() { &system.place } else { &system.hostname };
+        unlock.learn(name, &system.passphrases);
+    }
+}
+
+/// Takes the passphrases that the system on a disk, on an image or below a directory keeps.
+pub fn learn_from(host: &Host, system: &Path, unlock: &mut dyn Unlock) -> Result<(), Failure> {
+    let at = system.to_owned();
+    let place = if system.is_dir() { Place::Root(at) } else { Place::Image(at) };
+    let surveyed = survey::survey(host, &[place], &is_backup)?;
+    if surveyed.survey.installations.is_empty() {
+        let sentence =
+            format!("looking for passphrases on \"{}\": no FreedomBox system was found there", system.display());
+        return Err(Failure::untouched(
+            Ending::Usage,
+            sentence,
+            "name the disk of an installed FreedomBox, or its root",
+        ));
+    }
+    learn(unlock, &surveyed.survey.installations);
+    Ok(())
 }
 
 /// What was prepared. The handles come before the mounts they lead into: an open handle would keep one busy.
@@ -124,7 +152,7 @@ pub fn prepare(
     unlock: &mut dyn Unlock,
     progress: &dyn Progress,
 ) -> Result<Prepared, Failure> {
-    let Reached { location, backup, target, root, owners } = reach(host, request, access)?;
+    let Reached { location, backup, target, root, owners } = reach(host, request, access, unlock)?;
     let mut archive = source::open_location(&location.path, request.archive.as_ref(), unlock)?;
     let installation = &target.installation;
     let unfinished = restore::standing(&root)
@@ -165,12 +193,13 @@ struct Reached {
 
 /// Opens the backup and the box. A backup on the box's own disk is read through the box: mounted a second time, it
 /// would keep the disk from being opened for writing.
-fn reach(host: &Host, request: &Request, access: Access) -> Result<Reached, Failure> {
+fn reach(host: &Host, request: &Request, access: Access, unlock: &mut dyn Unlock) -> Result<Reached, Failure> {
     let (mut found, mut on_box) = match &request.from {
-        Backup::At(path) => (Some(location(host, path)?), None),
+        Backup::At(path) => (Some(location(host, path, unlock)?), None),
         Backup::OnBox(path) => (None, Some(path.clone())),
     };
     let (mut target, mut root, mut owners) = open_target(host, &request.onto, Access::Read)?;
+    learn(unlock, std::slice::from_ref(&target.installation));
     if let Some(location) = &found
         && let Some(seen) = target.rebased(host, &location.path)
         && let Ok(inside) = seen.strip_prefix(&target.root)
@@ -215,7 +244,7 @@ pub fn verify_location(
     unlock: &mut dyn Unlock,
     progress: &dyn Progress,
 ) -> Result<verify::Verified, Failure> {
-    let location = location(host, path)?;
+    let location = location(host, path, unlock)?;
     let mut archive = source::open_location(&location.path, archive, unlock)?;
     verify_archive(archive.as_mut(), apps, &mut NoObserver, progress)
 }

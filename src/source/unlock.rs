@@ -8,6 +8,10 @@ pub trait Unlock {
     /// there is none left to try. The empty passphrase was tried before.
     fn passphrase(&mut self, place: &str, attempt: u32) -> Option<Secret>;
 
+    /// Takes passphrases that an installed system keeps; `system` names it for people. They are tried before anybody is
+    /// asked.
+    fn learn(&mut self, _system: &str, _passphrases: &[Secret]) {}
+
     /// Content of a key file, or of an exported key, that the user named.
     fn key_file(&self) -> Option<&[u8]> {
         None

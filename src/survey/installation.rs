@@ -82,6 +82,7 @@ pub fn identify(host: &Host, root: &Path, place: &str, volume: Option<&Volume>) 
             wizard_done: plinth.wizard_done,
             disk_image: files.has("var/lib/freedombox/is-freedombox-disk-image"),
             apps: plinth.apps,
+            passphrases: plinth.passphrases,
             packages: packages.iter().filter(|package| package.installed).map(|package| package.name.clone()).collect(),
         },
         findings,

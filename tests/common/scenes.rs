@@ -61,6 +61,7 @@ impl Scene {
                 disk_image: true,
                 apps: BTreeMap::new(),
                 packages: BTreeSet::new(),
+                passphrases: Vec::new(),
             },
             summary: ArchiveSummary {
                 name: None,
