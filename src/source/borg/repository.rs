@@ -143,8 +143,8 @@ impl Repository {
 fn mode_of(storage: &Storage) -> Result<Mode, Fault> {
     let mut entry = Vec::new();
     let mut read = |id: &ObjectId| -> Result<Mode, Fault> {
-        storage.read(id, 0, &mut entry)?;
-        Mode::of(entry.get(HEAD..).unwrap_or_default()).map_err(Fault::bad)
+        let size = storage.read(id, 0, &mut entry)?;
+        Mode::of(entry.get(HEAD..size).unwrap_or_default()).map_err(Fault::bad)
     };
     match read(&MANIFEST) {
         Err(fault @ (Fault::Missing | Fault::Bad(_))) => storage.ids().find_map(|id| read(id).ok()).ok_or(fault),

@@ -90,12 +90,12 @@ impl Storage {
         self.truth().ids()
     }
 
-    /// Reads the entry of an object, head included, and checks it. `stored` is the object's length, 0 where it is
-    /// not known.
-    pub(super) fn read(&self, id: &ObjectId, stored: u32, entry: &mut Vec<u8>) -> Result<(), Fault> {
+    /// Reads the entry of an object, head included, to the begin of `entry`, checks it and says how long it is. `stored`
+    /// is the object's length, 0 where it is not known.
+    pub(super) fn read(&self, id: &ObjectId, stored: u32, entry: &mut Vec<u8>) -> Result<usize, Fault> {
         let hinted = self.hint.as_ref().and_then(|hint| hint.find(id));
         let failed = match hinted.map(|place| self.read_at(place, id, stored, entry)) {
-            Some(Ok(())) => return Ok(()),
+            Some(Ok(size)) => return Ok(size),
             Some(Err(fault)) => Some(fault),
             None => None,
         };
@@ -111,34 +111,28 @@ impl Storage {
         })
     }
 
-    fn read_at(&self, place: index::Place, id: &ObjectId, stored: u32, entry: &mut Vec<u8>) -> Result<(), Fault> {
+    fn read_at(&self, place: index::Place, id: &ObjectId, stored: u32, entry: &mut Vec<u8>) -> Result<usize, Fault> {
         let file = self.file(place.segment)?;
         let expected = match stored {
             0 => GUESS,
             _ => HEAD + stored.min(LONGEST_ENTRY) as usize,
         };
-        if entry.capacity() < expected {
-            // Growing would keep twice as much as is needed.
-            *entry = Vec::with_capacity(expected);
-        }
-        entry.resize(expected, 0);
-        let got = fill(&file, entry, u64::from(place.offset))?;
-        entry.truncate(got);
-        let head = segment::parse(entry).map_err(Fault::bad)?;
+        make_room(entry, expected);
+        let got = fill(&file, entry.get_mut(..expected).unwrap_or_default(), u64::from(place.offset))?;
+        let head = segment::parse(entry.get(..got).unwrap_or_default()).map_err(Fault::bad)?;
         if head.kind != Kind::Put(*id) {
             return Err(Fault::Bad("another object lies at its place".into()));
         }
         let size = head.size as usize;
         if size > got {
-            entry.resize(size, 0);
-            let rest = entry.get_mut(got..).unwrap_or_default();
-            let more = fill(&file, rest, u64::from(place.offset) + got as u64)?;
-            entry.truncate(got + more);
+            entry.resize(entry.len().max(size), 0);
+            let rest = entry.get_mut(got..size).unwrap_or_default();
+            if fill(&file, rest, u64::from(place.offset) + got as u64)? < size - got {
+                return Err(Fault::Bad("its file ends early".into()));
+            }
         }
-        entry.truncate(size);
-        match segment::is_sound(entry, &head) {
-            _ if entry.len() < size => Err(Fault::Bad("its file ends early".into())),
-            true => Ok(()),
+        match segment::is_sound(entry.get(..size).unwrap_or_default(), &head) {
+            true => Ok(size),
             false => Err(Fault::Bad("its checksum is wrong".into())),
         }
     }
@@ -155,6 +149,16 @@ impl Storage {
         }
         open.insert(segment, Arc::clone(&file));
         Ok(file)
+    }
+}
+
+/// Makes a buffer at least so long, whatever it holds. What it once was filled with need not be cleared again.
+fn make_room(buffer: &mut Vec<u8>, length: usize) {
+    if buffer.capacity() < length {
+        // Growing would copy, and keep twice as much as is needed.
+        *buffer = vec![0; length];
+    } else if buffer.len() < length {
+        buffer.resize(length, 0);
     }
 }
 
