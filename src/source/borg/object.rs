@@ -6,11 +6,11 @@ use crate::formats::borg::compression::{Length, Unpacker};
 use crate::formats::borg::envelope::Opener;
 use crate::formats::borg::item::Chunk;
 use crate::formats::borg::segment::HEAD;
-use crate::formats::borg::{MANIFEST, ObjectId};
+use crate::formats::borg::{LONGEST_ENTRY, MANIFEST, ObjectId};
 use std::ops::Range;
 
 /// Pieces up to this length are copied out: a buffer is worth more.
-const SHORT: usize = 64 << 10;
+pub(super) const SHORT: usize = 64 << 10;
 
 /// Decodes objects, one after the other, in memory that is used again. One per thread.
 pub(super) struct Decoder<'a> {
@@ -75,16 +75,19 @@ impl<'a> Decoder<'a> {
         self.read(&chunk.id, chunk.stored, Length::Exactly(chunk.size as usize)).map(drop)
     }
 
-    /// A piece of content, in one of the decoder's own buffers where it is long. `spare` gives buffers of some length.
-    pub(super) fn piece(&mut self, chunk: &Chunk, spare: impl Fn(usize) -> Option<Vec<u8>>) -> Result<Piece, Fault> {
+    /// A piece of content. A long one comes in one of the decoder's own buffers, which `exchange` changes for one of about
+    /// that length: what is handed out holds little memory that nobody counts.
+    pub(super) fn piece(
+        &mut self,
+        chunk: &Chunk,
+        exchange: impl Fn(Vec<u8>, usize) -> Vec<u8>,
+    ) -> Result<Piece, Fault> {
         let size = chunk.size as usize;
         if size > SHORT {
-            for (buffer, needed) in [(&mut self.entry, HEAD + chunk.stored as usize), (&mut self.plain, size)] {
-                if buffer.capacity() < needed
-                    && let Some(found) = spare(needed)
-                {
-                    *buffer = found;
-                }
+            let stored = HEAD + chunk.stored.min(LONGEST_ENTRY) as usize;
+            self.entry = exchange(std::mem::take(&mut self.entry), stored);
+            if stored < size {
+                self.plain = exchange(std::mem::take(&mut self.plain), size);
             }
         }
         let place = self.read(&chunk.id, chunk.stored, Length::Exactly(size))?;
@@ -92,9 +95,7 @@ impl<'a> Decoder<'a> {
             Place::Entry(range) => (&mut self.entry, range),
             Place::Plain => (&mut self.plain, 0..size),
         };
-        // Much memory for little content would not be counted by anybody.
-        let is_wasteful = buffer.capacity() > 2 * size;
-        if size <= SHORT || is_wasteful {
+        if size <= SHORT || buffer.capacity() > 8 * size {
             return Ok(Piece { buffer: buffer.get(range).unwrap_or_default().to_vec(), range: 0..size });
         }
         Ok(Piece { buffer: std::mem::take(buffer), range })

@@ -4,16 +4,16 @@
 //! meanwhile, so with as many threads as processors, its own included, none sleeps while there is work.
 
 use super::Fault;
-use super::object::{Decoder, Piece};
+use super::object::{Decoder, Piece, SHORT};
 use super::repository::Repository;
 use crate::formats::borg::item::Chunk;
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// How many bytes of buffers wait to be used again.
-const MOST_SPARE: usize = 4 << 20;
-/// Shorter buffers are cheaper to make than to keep.
-const WORTH_KEEPING: usize = 64 << 10;
+const MOST_SPARE: usize = 12 << 20;
+/// How many short pieces are worth waking a thread.
+const WORTH_WAKING: usize = 32;
 
 /// The threads' meeting point.
 pub(super) struct Pipeline<'a> {
@@ -45,11 +45,27 @@ struct State {
 }
 
 impl State {
-    /// A buffer that is long enough, and not much too long: that would hold memory that nobody counts.
-    fn spare(&mut self, length: usize) -> Option<Vec<u8>> {
-        let at = self.spare.iter().position(|spare| (length..=2 * length).contains(&spare.capacity()))?;
-        Some(self.spare.swap_remove(at))
+    /// Keeps a buffer to be used again.
+    fn keep(&mut self, buffer: Vec<u8>) {
+        if !(SHORT..=MOST_SPARE).contains(&buffer.capacity()) {
+            return;
+        }
+        self.spare.push(buffer);
+        // The newest are still in the processor's cache.
+        let mut sum = 0;
+        let kept = self.spare.iter().rev().take_while(|spare| {
+            sum += spare.capacity();
+            sum <= MOST_SPARE
+        });
+        let surplus = self.spare.len() - kept.count();
+        self.spare.drain(..surplus);
     }
+}
+
+/// Whether a buffer is long enough, and not much too long: that would hold memory that nobody counts. Buffers come in
+/// powers of two, so that pieces of other lengths use them again; memory that no piece reached is not in use.
+fn fits(buffer: &Vec<u8>, length: usize) -> bool {
+    (length..=2 * length.next_power_of_two()).contains(&buffer.capacity())
 }
 
 impl<'a> Pipeline<'a> {
@@ -67,9 +83,11 @@ impl<'a> Pipeline<'a> {
         let number = state.first + state.results.len() as u64;
         state.results.push_back(None);
         state.tasks.push_back(Task { number, chunk, is_needed });
-        let is_idle = state.idle > 0;
+        // Short ones are decoded faster than a thread wakes up; who waits for them decodes them as well.
+        let is_work = chunk.size as usize > SHORT || state.tasks.len() >= WORTH_WAKING;
+        let wakes = is_work && state.idle > 0;
         drop(state);
-        if is_idle {
+        if wakes {
             self.wanted.notify_one();
         }
     }
@@ -99,18 +117,23 @@ impl<'a> Pipeline<'a> {
     /// Gives a piece's memory back.
     pub(super) fn give_back(&self, piece: Piece) {
         let buffer = piece.into_buffer();
-        if (WORTH_KEEPING..=MOST_SPARE).contains(&buffer.capacity()) {
-            let mut state = self.state();
-            let mut sum = buffer.capacity();
-            state.spare.push(buffer);
-            // The newest are the likeliest to fit, and still in the processor's cache.
-            let keep = state.spare.iter().rev().skip(1).take_while(|spare| {
-                sum += spare.capacity();
-                sum <= MOST_SPARE
-            });
-            let drop = state.spare.len() - 1 - keep.count();
-            state.spare.drain(..drop);
+        if buffer.capacity() >= SHORT {
+            self.state().keep(buffer);
         }
+    }
+
+    /// A buffer for so many bytes in the place of another one.
+    fn exchange(&self, buffer: Vec<u8>, length: usize) -> Vec<u8> {
+        if fits(&buffer, length) {
+            return buffer;
+        }
+        let mut state = self.state();
+        let fitting = state.spare.iter().enumerate().filter(|(_, spare)| fits(spare, length));
+        let shortest = fitting.min_by_key(|(_, spare)| spare.capacity()).map(|(at, _)| at);
+        let found = shortest.map(|at| state.spare.remove(at));
+        state.keep(buffer);
+        drop(state);
+        found.unwrap_or_else(|| vec![0; length.next_power_of_two()])
     }
 
     /// Ends all threads.
@@ -148,7 +171,7 @@ impl<'a> Pipeline<'a> {
     ) -> MutexGuard<'b, State> {
         drop(state);
         let decoded = match task.is_needed {
-            true => decoder.piece(&task.chunk, |length| self.state().spare(length)),
+            true => decoder.piece(&task.chunk, |buffer, length| self.exchange(buffer, length)),
             false => decoder.check(&task.chunk).map(|()| Piece::default()),
         };
         let mut state = self.state();
