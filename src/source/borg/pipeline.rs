@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// How many bytes of buffers wait to be used again.
-const MOST_SPARE: usize = 12 << 20;
+const MOST_SPARE: usize = 20 << 20;
 /// How many short pieces are worth waking a thread.
 const WORTH_WAKING: usize = 32;
 

@@ -19,6 +19,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// How many segment files are kept open.
 const MOST_OPEN: usize = 64;
+/// Buffers grow in steps of this, so that they do so rarely.
+const STEP: usize = 256 << 10;
 /// What is read where the length of an entry is not known before.
 const GUESS: usize = 8 << 10;
 
@@ -85,9 +87,16 @@ impl Storage {
         index.find(id).is_some()
     }
 
-    /// Every object there is.
-    pub(super) fn ids(&self) -> impl Iterator<Item = &ObjectId> {
-        self.truth().ids()
+    /// Every object there is, in the order of the files.
+    pub(super) fn ids(&self) -> impl Iterator<Item = ObjectId> {
+        let mut head = [0; HEAD];
+        self.truth().places().into_iter().filter_map(move |place| {
+            fill(&*self.file(place.segment).ok()?, &mut head, u64::from(place.offset)).ok()?;
+            match segment::parse(&head).ok()?.kind {
+                Kind::Put(id) => Some(id),
+                _ => None,
+            }
+        })
     }
 
     /// Reads the entry of an object, head included, to the begin of `entry`, checks it and says how long it is. `stored`
@@ -156,7 +165,7 @@ impl Storage {
 fn make_room(buffer: &mut Vec<u8>, length: usize) {
     if buffer.capacity() < length {
         // Growing would copy, and keep twice as much as is needed.
-        *buffer = vec![0; length];
+        *buffer = vec![0; length.next_multiple_of(STEP)];
     } else if buffer.len() < length {
         buffer.resize(length, 0);
     }
@@ -228,8 +237,7 @@ fn is_committed(path: &Path) -> Result<bool, ReadError> {
 fn read_index(path: &Path) -> Result<Index, String> {
     let file = open_regular(path).map_err(|error| error.to_string())?;
     let length = file.metadata().map_err(|error| error.to_string())?.len();
-    let objects = index::parse(BufReader::with_capacity(64 << 10, file), length).map_err(|error| error.to_string())?;
-    Ok(Index::new(objects))
+    Index::read(BufReader::with_capacity(64 << 10, file), length).map_err(|error| error.to_string())
 }
 
 /// Locks are not needed for reading, but one that is there may mean that somebody writes.
