@@ -26,6 +26,8 @@ use std::sync::Arc;
 
 /// Fewest and most threads that decode, the visitor's included.
 const THREADS: (usize, usize) = (2, 16);
+/// Fewest of them where each reading waits for another machine.
+const THREADS_OF_REMOTE: usize = 4;
 /// Most findings about damaged files; all of them are told to the visitor.
 const MOST_FINDINGS: usize = 100;
 
@@ -217,7 +219,8 @@ impl Archive for BorgArchive {
     fn read(&mut self, visitor: &mut dyn Visitor, progress: &dyn Progress) -> Result<Ending, ReadError> {
         let pipeline = Pipeline::new(&self.repository);
         let count = std::thread::available_parallelism().map_or(THREADS.0, |count| count.get());
-        let threads = count.clamp(THREADS.0, THREADS.1);
+        let fewest = if self.repository.is_remote() { THREADS_OF_REMOTE } else { THREADS.0 };
+        let threads = count.clamp(fewest, THREADS.1);
         let mut ending = std::thread::scope(|scope| {
             // The scope waits for its threads, so they have to end however this one does.
             let _end = Closing(&pipeline);

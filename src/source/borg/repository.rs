@@ -133,6 +133,11 @@ impl Repository {
         self.opener.id(content)
     }
 
+    /// Whether reading it means waiting for another machine.
+    pub(super) fn is_remote(&self) -> bool {
+        self.storage.is_remote
+    }
+
     /// A decoder for one thread.
     pub(super) fn decoder(&self) -> Decoder<'_> {
         Decoder::new(&self.storage, &self.opener)

@@ -24,6 +24,9 @@ const STEP: usize = 256 << 10;
 /// What is read where the length of an entry is not known before.
 const GUESS: usize = 8 << 10;
 
+/// Filesystems that ask another machine (statfs(2)): FUSE, of which sshfs is, NFS, CIFS, SMB 2, 9P.
+const REMOTE: [u32; 5] = [0x6573_5546, 0x6969, 0xff53_4d42, 0xfe53_4d42, 0x0102_1997];
+
 /// The files of one repository.
 #[derive(Debug)]
 pub(super) struct Storage {
@@ -34,6 +37,8 @@ pub(super) struct Storage {
     /// From the segments, made when it is needed.
     truth: OnceLock<Index>,
     open: Mutex<HashMap<u32, Arc<File>>>,
+    /// Whether reading means asking another machine, and waiting for it.
+    pub(super) is_remote: bool,
     /// What was noticed.
     pub(super) findings: Vec<Finding>,
 }
@@ -78,7 +83,8 @@ impl Storage {
             }
         };
         let (truth, open) = (OnceLock::new(), Mutex::default());
-        Ok(Storage { segments, hint, truth, open, findings })
+        let is_remote = rustix::fs::statfs(path).is_ok_and(|stat| REMOTE.contains(&(stat.f_type as u32)));
+        Ok(Storage { segments, hint, truth, open, is_remote, findings })
     }
 
     /// Whether there is such an object.
