@@ -6,6 +6,7 @@
 mod common;
 
 use common::archives::{gnu_tar, is_root};
+use common::repositories::{Repository, borgs};
 use lifeboat::model::digest::Sha256Digest;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -213,15 +214,31 @@ fn changes(app: &Value) -> [u64; 4] {
 
 #[test]
 fn the_preview_is_what_the_restore_does_and_a_second_one_changes_nothing() {
-    preview_and_restore(true);
+    preview_and_restore(true, false);
+}
+
+#[test]
+fn the_preview_of_a_borg_repository_with_repeated_entries_is_what_the_restore_does() {
+    preview_and_restore(true, true);
 }
 
 #[test]
 fn the_preview_counts_directories_that_the_archive_only_implies() {
-    preview_and_restore(false);
+    preview_and_restore(false, false);
 }
 
-fn preview_and_restore(directories: bool) {
+/// Puts what `pack` packs into a borg repository, and entries of overlapping paths more than once.
+fn put_into_repository(backup: &Path) -> Option<Repository> {
+    let repository = Repository::new(borgs().first()?, "none", "");
+    let archive = format!("{}::a", repository.path().display());
+    let paths = ["etc/letsencrypt", "var/lib/tiddlywiki", "etc/roundcube", "var/lib/dbconfig-common"];
+    let again =
+        ["var/lib/tiddlywiki/new", "var/lib/tiddlywiki/same.html", "var/lib/tiddlywiki/content.html", "var/lib/plinth"];
+    repository.run(&[&["create", &archive][..], &paths, &again].concat(), backup);
+    Some(repository)
+}
+
+fn preview_and_restore(directories: bool, in_repository: bool) {
     if !is_root() {
         eprintln!("SKIPPED: restoring owners needs root");
         return;
@@ -232,7 +249,12 @@ fn preview_and_restore(directories: bool) {
     fill_backup(&root, &backup);
     let file = folder.path().join("backup.tar.gz");
     let Some(()) = pack(&backup, &file, &APPS, directories) else { return };
-    let (from, onto) = (file.display().to_string(), root.display().to_string());
+    let repository = if in_repository { put_into_repository(&backup) } else { None };
+    if in_repository && repository.is_none() {
+        return;
+    }
+    let from = repository.as_ref().map_or(file, Repository::path).display().to_string();
+    let onto = root.display().to_string();
 
     let sidecars = [format!("{DATABASE}-wal"), format!("{DATABASE}-shm")];
     let of = |paths: &[&str]| {

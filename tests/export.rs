@@ -43,7 +43,9 @@ fn as_written((entry, digest): (Entry, Sha256Digest)) -> (Entry, Sha256Digest) {
     };
     let mut mtime = entry.mtime;
     mtime.nanos = 0;
-    (Entry { kind, mtime, xattrs: Vec::new(), acl_access: None, acl_default: None, ..entry }, digest)
+    let entry =
+        Entry { kind, mtime, xattrs: Vec::new(), acl_access: None, acl_default: None, fingerprint: None, ..entry };
+    (entry, digest)
 }
 
 #[test]

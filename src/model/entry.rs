@@ -1,5 +1,6 @@
 //! One entry of an archive, whatever the archive's format.
 
+use super::digest::Sha256Digest;
 use super::path::RelPath;
 
 /// What an archive says about one path.
@@ -21,6 +22,9 @@ pub struct Entry {
     pub acl_access: Option<Vec<u8>>,
     /// Default ACL of a directory in text form.
     pub acl_default: Option<Vec<u8>>,
+    /// What stands for a file's content in archives whose format names it by digests: those of its pieces, digested.
+    /// Reading to the end proves it, and files with equal ones have equal content. `None` where only the content tells.
+    pub fingerprint: Option<Sha256Digest>,
 }
 
 /// The kinds of entry that may be restored; an archive's other kinds are errors in its reader.

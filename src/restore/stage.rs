@@ -125,6 +125,10 @@ pub(super) struct Stager<'a> {
 }
 
 impl Visitor for Stager<'_> {
+    fn needs_content(&mut self, entry: &Entry) -> bool {
+        !(self.skips)(entry) && self.steps.iter().any(|staging| entry.path.is_within(&staging.step.source))
+    }
+
     fn visit(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<(), VisitError> {
         if (self.skips)(entry) {
             return Ok(());
@@ -190,7 +194,7 @@ impl Stager<'_> {
                 }
             }
             EntryKind::File { size, sparse } => {
-                make_way(staging, entry, &parent, &name, &relative)?;
+                let earlier = make_way(staging, entry, &parent, &name, &relative)?;
                 let file = parent.create_file(&name)?;
                 let digest = match self.copy(content, &file, *size, *sparse) {
                     Ok(digest) => digest,
@@ -201,12 +205,18 @@ impl Stager<'_> {
                     }
                 };
                 dir::set_metadata(&file, metadata.owner, metadata.mode, &metadata.xattrs, metadata.mtime)?;
-                staging.content.add(content_record(source, &relative, &entry.kind, Some(digest)));
+                let fingerprint = entry.fingerprint.unwrap_or(digest);
+                if let Some((kind, content)) = earlier {
+                    // The disk does not tell the earlier one's fingerprint, but equal content has an equal one.
+                    let content = content.map(|earlier| if earlier == digest { fingerprint } else { earlier });
+                    staging.content.remove(content_record(source, &relative, &kind, content));
+                }
+                staging.content.add(content_record(source, &relative, &entry.kind, Some(fingerprint)));
                 staging.tree.add(record(&relative, Kind::File, &metadata, Some(digest)));
                 return Ok(*size);
             }
             EntryKind::Symlink { target } => {
-                make_way(staging, entry, &parent, &name, &relative)?;
+                replace(staging, entry, &parent, &name, &relative)?;
                 parent.make_symlink(&name, target)?;
                 parent.set_owner(&name, metadata.owner.0, metadata.owner.1)?;
                 parent.set_mtime(&name, metadata.mtime)?;
@@ -215,7 +225,7 @@ impl Stager<'_> {
                 staging.tree.add(record(&relative, Kind::Symlink, &metadata, Some(digest)));
             }
             EntryKind::Fifo => {
-                make_way(staging, entry, &parent, &name, &relative)?;
+                replace(staging, entry, &parent, &name, &relative)?;
                 parent.make_fifo(&name)?;
                 parent.set_owner(&name, metadata.owner.0, metadata.owner.1)?;
                 parent.set_mode(&name, metadata.mode)?;
@@ -225,7 +235,7 @@ impl Stager<'_> {
             }
             EntryKind::HardLink { to } => {
                 let (from, from_name) = self.link_master(staging, to)?;
-                make_way(staging, entry, &parent, &name, &relative)?;
+                replace(staging, entry, &parent, &name, &relative)?;
                 match parent.make_link(&name, &from, &from_name) {
                     // The two lie on different filesystems of this box: each gets the content.
                     Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
@@ -319,14 +329,24 @@ fn read_piece(content: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(filled)
 }
 
+/// What was staged before: its kind, and the digest of a file's bytes.
+type Earlier = (EntryKind, Option<Sha256Digest>);
+
 /// An archive may hold the same entry several times, once for each path that was backed up and contains it. The later
 /// one takes the place of the earlier one, in the sums as well: if they differ, the sum is not what verification saw.
-fn make_way(staging: &mut Staging, entry: &Entry, parent: &Dir, name: &[u8], relative: &[u8]) -> Result<(), Trouble> {
-    let Some(stat) = parent.stat_child(name)? else { return Ok(()) };
+/// Returns what has to be taken out of the sum of content.
+fn make_way(
+    staging: &mut Staging,
+    entry: &Entry,
+    parent: &Dir,
+    name: &[u8],
+    relative: &[u8],
+) -> Result<Option<Earlier>, Trouble> {
+    let Some(stat) = parent.stat_child(name)? else { return Ok(None) };
     if stat.kind == Kind::Directory {
         return Err(Trouble::Refused("the archive has a directory of the same name".into()));
     }
-    let (kind, content) = match (&entry.kind, stat.kind) {
+    let earlier = match (&entry.kind, stat.kind) {
         (EntryKind::File { sparse, .. }, Kind::File) => {
             let earlier = EntryKind::File { size: stat.size, sparse: *sparse };
             (earlier, Some(hash(parent.read_file(name)?)?))
@@ -334,9 +354,17 @@ fn make_way(staging: &mut Staging, entry: &Entry, parent: &Dir, name: &[u8], rel
         (EntryKind::Symlink { .. }, Kind::Symlink) => (EntryKind::Symlink { target: parent.read_link(name)? }, None),
         (other, _) => (other.clone(), None),
     };
-    staging.content.remove(content_record(&staging.step.source, relative, &kind, content));
     staging.tree.remove(tree::record_of(parent, name, stat, relative, false)?);
-    Ok(parent.remove_file(name)?)
+    parent.remove_file(name)?;
+    Ok(Some(earlier))
+}
+
+/// Makes way for what is no file.
+fn replace(staging: &mut Staging, entry: &Entry, parent: &Dir, name: &[u8], relative: &[u8]) -> Result<(), Trouble> {
+    if let Some((kind, content)) = make_way(staging, entry, parent, name, relative)? {
+        staging.content.remove(content_record(&staging.step.source, relative, &kind, content));
+    }
+    Ok(())
 }
 
 /// Carries a drop-in file of the target over into the staged tree.

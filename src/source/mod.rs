@@ -56,12 +56,19 @@ pub trait Archive {
 
 /// What is done with the entries of an archive.
 pub trait Visitor {
+    /// Whether [`visit`](Self::visit) will read the content of this file. An archive may ask some entries ahead, at most
+    /// once for each, and then hands out no content where the answer was no; it is checked all the same.
+    fn needs_content(&mut self, _entry: &Entry) -> bool {
+        true
+    }
+
     /// Takes one entry. `content` yields exactly the file's bytes (nothing for other kinds); what is not read is
     /// skipped, but still checked. An error of `content` must be passed on as [`VisitError::Content`].
     fn visit(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<(), VisitError>;
 
     /// Says that the content of this entry is damaged, and that what follows it is not. The entry was visited just
-    /// before and its content ended with an error, unless it is another name of a damaged file: that is not visited.
+    /// before and its content ended with an error, unless its content was not needed or it is another name of a damaged
+    /// file: these are not visited.
     fn damaged(&mut self, _entry: &Entry) {}
 }
 

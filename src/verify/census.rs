@@ -11,7 +11,7 @@ use crate::model::path::RelPath;
 use crate::model::size::ByteSize;
 use crate::source::{VisitError, Visitor};
 use sha2::{Digest as _, Sha256};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::io::Read;
 
@@ -50,6 +50,8 @@ pub(super) struct Census<'a> {
     /// The directory of the entry before, which was looked at.
     last_parent: Option<RelPath>,
     is_forgetful: bool,
+    /// Files ahead whose content was asked for, although they have a fingerprint; their paths hashed.
+    wanted: HashSet<u64>,
 }
 
 impl<'a> Census<'a> {
@@ -71,6 +73,7 @@ impl<'a> Census<'a> {
             remembered: HashMap::new(),
             last_parent: None,
             is_forgetful: false,
+            wanted: HashSet::new(),
         }
     }
 
@@ -79,6 +82,10 @@ impl<'a> Census<'a> {
         let raw = path.as_bytes();
         let ends = raw.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at).chain([raw.len()]);
         ends.filter_map(|end| self.index.get(raw.get(..end)?).copied()).collect()
+    }
+
+    fn is_dump(&self, entry: &Entry) -> bool {
+        is_dump(&entry.path) || self.scope.dumps.iter().any(|(_, path)| *path == entry.path)
     }
 
     fn is_skipped(&self, entry: &Entry) -> bool {
@@ -172,11 +179,28 @@ impl<'a> Census<'a> {
 }
 
 impl Visitor for Census<'_> {
+    fn needs_content(&mut self, entry: &Entry) -> bool {
+        if self.is_dump(entry) {
+            return true;
+        }
+        let roots = if self.is_skipped(entry) { Vec::new() } else { self.containing(&entry.path) };
+        let mut roots = roots.iter().filter_map(|&at| self.roots.get(at));
+        if entry.fingerprint.is_none() {
+            return roots.next().is_some();
+        }
+        let is_wanted = roots.any(|root| self.observer.needs_digest(&root.path, entry));
+        if is_wanted {
+            self.wanted.insert(self.hasher.hash_one(entry.path.as_bytes()));
+        }
+        is_wanted
+    }
+
     fn visit(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<(), VisitError> {
         let roots = if self.is_skipped(entry) { Vec::new() } else { self.containing(&entry.path) };
-        let is_dump = is_dump(&entry.path) || self.scope.dumps.iter().any(|(_, path)| *path == entry.path);
+        let is_dump = self.is_dump(entry);
+        let is_wanted = self.wanted.remove(&self.hasher.hash_one(entry.path.as_bytes())) || entry.fingerprint.is_none();
         let mut digest = None;
-        if matches!(entry.kind, EntryKind::File { .. }) && (is_dump || !roots.is_empty()) {
+        if matches!(entry.kind, EntryKind::File { .. }) && (is_dump || (is_wanted && !roots.is_empty())) {
             let (sum, complete) = Self::read_content(content)?;
             digest = Some(sum);
             if is_dump && self.dumps.len() < MOST_NAMES {
@@ -187,10 +211,11 @@ impl Visitor for Census<'_> {
             self.check_hard_link(entry, to, &roots);
         }
         self.check_parents(entry);
-        if !self.is_repeat(entry, digest) {
+        let fingerprint = entry.fingerprint.or(digest);
+        if !self.is_repeat(entry, fingerprint) {
             for at in roots {
                 let Some(root) = self.roots.get_mut(at) else { continue };
-                root.add(entry, digest);
+                root.add(entry, fingerprint);
                 self.observer.seen(&root.path, entry, digest);
                 if let Some(last) = self.last_seen.get_mut(at) {
                     *last = Some(self.entries);
@@ -208,7 +233,7 @@ impl Visitor for Census<'_> {
         }
         let roots = self.containing(&entry.path);
         self.broken.extend(roots.iter().filter_map(|&at| self.roots.get(at)).map(|root| root.path.clone()));
-        if is_dump(&entry.path) || self.scope.dumps.iter().any(|(_, path)| *path == entry.path) {
+        if self.is_dump(entry) {
             self.dumps.insert(entry.path.clone(), false);
         }
     }

@@ -93,6 +93,14 @@ impl<'a> Comparison<'a> {
         self.index.entry(source.clone()).or_default();
     }
 
+    /// Where the places of a path in the archive lie in `places`.
+    fn places_of(&mut self, root: &RelPath) -> Vec<usize> {
+        if !self.index.contains_key(root) {
+            self.learn(root);
+        }
+        self.index.get(root).cloned().unwrap_or_default()
+    }
+
     /// What the ground looks like, after everything was seen.
     pub fn finish(mut self) -> io::Result<Ground> {
         let mut ground = Ground::default();
@@ -170,6 +178,20 @@ impl<'a> Comparison<'a> {
         }
     }
 
+    /// Whether a file is like the one on the target in all that can be seen without reading the two.
+    fn is_alike(&self, place: &Place, entry: &Entry) -> io::Result<bool> {
+        let EntryKind::File { size, .. } = &entry.kind else { return Ok(false) };
+        let Some(path) = entry.path.moved(&place.source, &place.destination) else { return Ok(false) };
+        let Some(live) = self.root.stat(&path)? else { return Ok(false) };
+        Ok(self.is_owned_alike(entry, &path, live)
+            && live.kind == Kind::File
+            && (live.mode, live.size) == (entry.mode, *size))
+    }
+
+    fn is_owned_alike(&self, entry: &Entry, path: &RelPath, live: Stat) -> bool {
+        self.owners.map(&entry.owner, path) == (live.uid, live.gid) && entry.mtime.secs == live.mtime.secs
+    }
+
     fn differs(
         &self,
         entry: &Entry,
@@ -180,7 +202,7 @@ impl<'a> Comparison<'a> {
         // Below a link or a file there is nothing that this entry could replace.
         let Ok(parent) = self.root.parent(path) else { return Ok(Difference::New) };
         let Some(live) = parent.stat_child(path.file_name())? else { return Ok(Difference::New) };
-        if self.owners.map(&entry.owner, path) != (live.uid, live.gid) || entry.mtime.secs != live.mtime.secs {
+        if !self.is_owned_alike(entry, path, live) {
             return Ok(Difference::Changed);
         }
         let same = match master {
@@ -257,12 +279,14 @@ impl Place {
 }
 
 impl Observer for Comparison<'_> {
+    fn needs_digest(&mut self, root: &RelPath, entry: &Entry) -> bool {
+        let places = self.places_of(root);
+        let mut places = places.iter().filter_map(|at| self.places.get(*at)?.as_ref());
+        places.any(|place| self.is_alike(place, entry).unwrap_or(false))
+    }
+
     fn seen(&mut self, root: &RelPath, entry: &Entry, content: Option<Sha256Digest>) {
-        if !self.index.contains_key(root) {
-            self.learn(root);
-        }
-        let places = self.index.get(root).cloned().unwrap_or_default();
-        for at in places {
+        for at in self.places_of(root) {
             // Taken out while it is worked on: nothing else looks at it meanwhile.
             let Some(mut place) = self.places.get_mut(at).and_then(Option::take) else { continue };
             self.compare(&mut place, entry, content);

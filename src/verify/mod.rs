@@ -42,8 +42,14 @@ pub struct Scope<'a> {
 
 /// Looks on while entries are verified, to compare them with something else in the same pass.
 pub trait Observer {
-    /// Takes one entry below `root`, with the digest of a file's content. An entry below several roots comes once for
-    /// each; a repeated one does not come again. What comes before a read error is not proven.
+    /// Whether [`seen`](Self::seen) makes use of the digest of this file's content. It is not computed for this alone
+    /// where the archive has a [fingerprint](Entry::fingerprint).
+    fn needs_digest(&mut self, _root: &RelPath, _entry: &Entry) -> bool {
+        true
+    }
+
+    /// Takes one entry below `root`, with the digest of a file's content where it was computed. An entry below several
+    /// roots comes once for each; a repeated one does not come again. What comes before a read error is not proven.
     fn seen(&mut self, root: &RelPath, entry: &Entry, content: Option<Sha256Digest>);
 }
 
@@ -52,6 +58,10 @@ pub trait Observer {
 pub struct NoObserver;
 
 impl Observer for NoObserver {
+    fn needs_digest(&mut self, _: &RelPath, _: &Entry) -> bool {
+        false
+    }
+
     fn seen(&mut self, _: &RelPath, _: &Entry, _: Option<Sha256Digest>) {}
 }
 

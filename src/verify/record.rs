@@ -7,8 +7,9 @@ use sha2::{Digest as _, Sha256};
 
 /// The digest of what an entry *is*: its path below `root`, its kind, and a file's length and content, a symbolic
 /// link's target or a hard link's other name (below `root`, or from the archive's root where it lies outside). Owner,
-/// mode and times are not part of it: they are compared one by one elsewhere. `content` is the digest of a file's
-/// bytes, `None` for other kinds.
+/// mode and times are not part of it: they are compared one by one elsewhere. `content` is the
+/// [fingerprint](crate::model::entry::Entry::fingerprint) of a file, or the digest of its bytes where it has none; `None`
+/// for other kinds.
 pub fn content_record(
     root: &RelPath,
     relative: &[u8],

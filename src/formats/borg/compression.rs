@@ -9,10 +9,13 @@ use flate2::{Decompress, FlushDecompress, Status};
 use lz4_flex::block::DecompressError;
 use lzma_rust2::XzReader;
 use std::io::Read;
+use std::ops::Range;
 use zstd::bulk::Decompressor;
 
 /// What an .xz dictionary may take: borg's strongest level uses 64 MiB.
 const MOST_LZMA_KIB: u32 = 66 << 10;
+/// Method and length before obfuscated data.
+const OBFUSCATED: usize = 6;
 
 /// How long the plain content is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,37 +43,55 @@ pub struct Unpacker {
 impl Unpacker {
     /// Unpacks `packed` into `plain`, whose old content is dropped.
     pub fn unpack(&mut self, packed: &[u8], length: Length, plain: &mut Vec<u8>) -> Result<(), Malformed> {
-        plain.clear();
-        self.method(packed, length, plain, false)?;
+        if let Some(range) = self.unpack_unless_stored(packed, length, plain)? {
+            plain.clear();
+            plain.extend_from_slice(packed.get(range).unwrap_or_default());
+        }
+        Ok(())
+    }
+
+    /// Unpacks `packed` into `plain`; says where in `packed` the plain content is when it is stored there as it is.
+    pub fn unpack_unless_stored(
+        &mut self,
+        packed: &[u8],
+        length: Length,
+        plain: &mut Vec<u8>,
+    ) -> Result<Option<Range<usize>>, Malformed> {
+        let stored = self.method(packed, length, plain, false)?;
+        let made = stored.as_ref().map_or(plain.len(), ExactSizeIterator::len);
         match length {
-            Length::Exactly(expected) if plain.len() != expected => {
-                Err(Malformed::new(format!("it unpacks to {} bytes instead of {expected}", plain.len())))
+            Length::Exactly(expected) if made != expected => {
+                Err(Malformed::new(format!("it unpacks to {made} bytes instead of {expected}")))
             }
-            _ => Ok(()),
+            _ => Ok(stored),
         }
     }
 
-    fn method(&mut self, packed: &[u8], length: Length, plain: &mut Vec<u8>, inner: bool) -> Result<(), Malformed> {
+    fn method(
+        &mut self,
+        packed: &[u8],
+        length: Length,
+        plain: &mut Vec<u8>,
+        inner: bool,
+    ) -> Result<Option<Range<usize>>, Malformed> {
         let Some((&[method, flags], data)) = packed.split_first_chunk::<2>() else {
             return Err(Malformed::new("it is too short for compressed data"));
         };
         let limit = length.limit();
         match (method, flags) {
             (0, 0) if data.len() > limit => Err(too_long()),
-            (0, 0) => {
-                plain.extend_from_slice(data);
-                Ok(())
-            }
-            (1, 0) => lz4(data, length, plain),
-            (2, 0) => stream(XzReader::new_mem_limit(data, false, MOST_LZMA_KIB), limit, plain, "xz"),
-            (3, 0) => self.zstd(data, limit, plain),
+            (0, 0) => Ok(Some(2..packed.len())),
+            (1, 0) => lz4(data, length, plain).map(|()| None),
+            (2, 0) => stream(XzReader::new_mem_limit(data, false, MOST_LZMA_KIB), limit, plain, "xz").map(|()| None),
+            (3, 0) => self.zstd(data, limit, plain).map(|()| None),
             (4, 0) if !inner => {
                 let (size, rest) = data.split_first_chunk::<4>().ok_or_else(too_short)?;
                 let size = usize::try_from(u32::from_be_bytes(*size)).map_err(|_| too_short())?;
-                self.method(rest.get(..size).ok_or_else(too_short)?, length, plain, true)
+                let stored = self.method(rest.get(..size).ok_or_else(too_short)?, length, plain, true)?;
+                Ok(stored.map(|range| OBFUSCATED + range.start..OBFUSCATED + range.end))
             }
             _ if method & 0x0f == 8 && (u16::from(method) << 8 | u16::from(flags)) % 31 == 0 => {
-                zlib(packed, limit, plain)
+                zlib(packed, limit, plain).map(|()| None)
             }
             _ => Err(Malformed::new(format!("it is compressed in an unknown way ({method}, {flags})"))),
         }
@@ -84,7 +105,8 @@ impl Unpacker {
         if size > limit {
             return Err(too_long());
         }
-        plain.reserve(size);
+        plain.clear();
+        plain.reserve_exact(size);
         let zstd = match &mut self.zstd {
             Some(zstd) => zstd,
             empty => empty.insert(Decompressor::new().map_err(wrong)?),
@@ -108,6 +130,10 @@ fn lz4(data: &[u8], length: Length, plain: &mut Vec<u8>) -> Result<(), Malformed
         Length::AtMost(limit) => data.len().saturating_mul(3).max(256 << 10).min(limit),
     };
     loop {
+        if plain.capacity() < room {
+            // Growing would copy, and keep twice as much as is needed.
+            *plain = Vec::with_capacity(room);
+        }
         plain.resize(room, 0);
         match lz4_flex::block::decompress_into(data, plain) {
             Ok(made) => {
@@ -123,6 +149,7 @@ fn lz4(data: &[u8], length: Length, plain: &mut Vec<u8>) -> Result<(), Malformed
 }
 
 fn zlib(data: &[u8], limit: usize, plain: &mut Vec<u8>) -> Result<(), Malformed> {
+    plain.clear();
     let mut inflate = Decompress::new(true);
     loop {
         let at = usize::try_from(inflate.total_in()).unwrap_or(usize::MAX);
@@ -147,6 +174,7 @@ fn zlib(data: &[u8], limit: usize, plain: &mut Vec<u8>) -> Result<(), Malformed>
 }
 
 fn stream(reader: impl Read, limit: usize, plain: &mut Vec<u8>, name: &str) -> Result<(), Malformed> {
+    plain.clear();
     let most = (limit as u64).saturating_add(1);
     reader
         .take(most)

@@ -23,8 +23,8 @@ pub struct Place {
     pub offset: u32,
 }
 
-/// Reads an index of `length` bytes; objects come in no order.
-pub fn parse(mut from: impl Read, length: u64) -> io::Result<Vec<(ObjectId, Place)>> {
+/// Reads an index of `length` bytes and tells each object; they come in no order.
+pub fn parse(mut from: impl Read, length: u64, mut tell: impl FnMut(ObjectId, Place)) -> io::Result<()> {
     let wrong = |what: &str| io::Error::new(io::ErrorKind::InvalidData, Malformed::new(what));
     let mut head = [0; HEAD];
     from.read_exact(&mut head)?;
@@ -34,7 +34,7 @@ pub fn parse(mut from: impl Read, length: u64) -> io::Result<Vec<(ObjectId, Plac
     if !head.starts_with(MAGIC) || !head.ends_with(&[32, 8]) || !fits || u64::from(buckets) > MOST_BUCKETS {
         return Err(wrong("the index has another form or length"));
     }
-    let mut places = Vec::with_capacity(entries.min(buckets) as usize);
+    let mut told = 0;
     let mut buffer = vec![0; BUCKET * 1024];
     let mut left = buckets as usize;
     while left > 0 {
@@ -42,16 +42,17 @@ pub fn parse(mut from: impl Read, length: u64) -> io::Result<Vec<(ObjectId, Plac
         let part = buffer.get_mut(..count * BUCKET).unwrap_or_default();
         from.read_exact(part)?;
         for bucket in part.chunks_exact(BUCKET) {
-            if let Some(place) = entry(bucket).filter(|(_, place)| place.segment <= LAST_SEGMENT) {
-                places.push(place);
+            if let Some((id, place)) = entry(bucket).filter(|(_, place)| place.segment <= LAST_SEGMENT) {
+                told += 1;
+                tell(id, place);
             }
         }
         left -= count;
     }
-    if places.len() != entries as usize {
+    if told != entries {
         return Err(wrong("the index has more or fewer entries than it says"));
     }
-    Ok(places)
+    Ok(())
 }
 
 fn entry(bucket: &[u8]) -> Option<(ObjectId, Place)> {
@@ -79,26 +80,31 @@ mod tests {
         raw
     }
 
+    fn places(raw: &[u8], length: u64) -> io::Result<Vec<(ObjectId, Place)>> {
+        let mut told = Vec::new();
+        parse(raw, length, |id, place| told.push((id, place))).map(|()| told)
+    }
+
     #[test]
     fn empty_and_deleted_buckets_are_left_out() {
         let raw = file(2, &[(1, 7, 8), (2, u32::MAX, 0), (3, 0, 50), (4, u32::MAX - 1, 0)]);
-        let places = parse(&raw[..], raw.len() as u64).unwrap();
+        let places = places(&raw, raw.len() as u64).unwrap();
         assert_eq!(places, [([1; 32], Place { segment: 7, offset: 8 }), ([3; 32], Place { segment: 0, offset: 50 })]);
     }
 
     #[test]
     fn an_index_of_another_length_is_refused() {
         let raw = file(1, &[(1, 7, 8)]);
-        assert!(parse(&raw[..], raw.len() as u64 + 1).is_err());
-        assert!(parse(&raw[..raw.len() - 1], raw.len() as u64).is_err());
-        assert!(parse(&file(2, &[(1, 7, 8)])[..], raw.len() as u64).is_err());
+        assert!(places(&raw, raw.len() as u64 + 1).is_err());
+        assert!(places(&raw[..raw.len() - 1], raw.len() as u64).is_err());
+        assert!(places(&file(2, &[(1, 7, 8)]), raw.len() as u64).is_err());
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_an_index_or_an_error(tail in proptest::collection::vec(any::<u8>(), 0..120)) {
             let raw = [MAGIC, &tail].concat();
-            let _ = parse(&raw[..], raw.len() as u64);
+            let _ = places(&raw, raw.len() as u64);
         }
     }
 }

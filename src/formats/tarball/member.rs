@@ -67,6 +67,7 @@ impl<R: Read> Tarball<R> {
             xattrs: extended.xattrs,
             acl_access: extended.acl_access,
             acl_default: extended.acl_default,
+            fingerprint: None,
         };
         Ok(Some(entry))
     }

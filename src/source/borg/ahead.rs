@@ -3,16 +3,19 @@
 //! Memory is bounded by what is on its way, not by what the archive holds.
 
 use super::Fault;
-use super::entry::Holes;
+use super::entry::{Holes, Meaning, meaning};
 use super::items::Items;
+use super::object::{Decoder, Piece};
 use super::pipeline::Pipeline;
 use super::repository::Repository;
 use crate::formats::borg::item::{Chunk, Item};
-use crate::source::ReadError;
+use crate::model::entry::EntryKind;
+use crate::source::{ReadError, Visitor};
 use std::collections::VecDeque;
 
-/// How many bytes of content are on their way, unless a single piece is longer.
-const WINDOW: u64 = 12 << 20;
+/// How many bytes of needed content are on their way for each thread, unless a single piece is longer. What is only
+/// checked takes no memory of its own.
+const WINDOW: u64 = 6 << 20;
 /// How many pieces are on their way.
 const MOST_PIECES: usize = 512;
 /// How many items are read ahead.
@@ -22,25 +25,34 @@ const MOST_LENGTH: usize = 4 << 20;
 
 /// An item whose content is on its way.
 pub(super) struct Planned {
-    pub(super) item: Item,
+    pub(super) meaning: Meaning,
+    /// BSD file flags.
+    pub(super) flags: i128,
     /// Lengths of the pieces of its content, each of which has to be taken.
     pub(super) chunks: Vec<u32>,
-    pub(super) is_sparse: bool,
+    /// Whether the visitor will read them.
+    pub(super) is_needed: bool,
     /// Why its content is not what was backed up, where that is known before.
     pub(super) damage: Option<String>,
+    /// How long the item is, packed, and its content.
+    length: usize,
+    bytes: u64,
 }
 
 /// The items that were read ahead.
 pub(super) struct Ahead<'a> {
     repository: &'a Repository,
     pipeline: &'a Pipeline<'a>,
+    decoder: Decoder<'a>,
+    window: u64,
     items: Items<'a>,
     holes: Holes,
     queue: VecDeque<Planned>,
-    /// How long the items in it are, packed.
+    /// How long the items in it are, packed, and their content.
     length: usize,
-    /// Pieces that were not asked for yet.
-    waiting: VecDeque<Chunk>,
+    content: u64,
+    /// Pieces that were not asked for yet, and whether they are needed.
+    waiting: VecDeque<(Chunk, bool)>,
     pieces: usize,
     bytes: u64,
     /// Length of the piece that was taken last.
@@ -50,15 +62,24 @@ pub(super) struct Ahead<'a> {
 }
 
 impl<'a> Ahead<'a> {
-    pub(super) fn new(repository: &'a Repository, pipeline: &'a Pipeline<'a>, items: Items<'a>) -> Ahead<'a> {
+    /// For so many threads that decode.
+    pub(super) fn new(
+        repository: &'a Repository,
+        pipeline: &'a Pipeline<'a>,
+        items: Items<'a>,
+        threads: usize,
+    ) -> Ahead<'a> {
         let (queue, waiting) = (VecDeque::new(), VecDeque::new());
         Ahead {
             repository,
             pipeline,
+            decoder: repository.decoder(),
+            window: WINDOW * threads as u64,
             items,
             holes: Holes::default(),
             queue,
             length: 0,
+            content: 0,
             waiting,
             pieces: 0,
             bytes: 0,
@@ -68,11 +89,23 @@ impl<'a> Ahead<'a> {
     }
 
     /// The next item, whose pieces are the next ones to take.
-    pub(super) fn next_item(&mut self) -> Result<Option<Planned>, ReadError> {
-        self.fill();
+    pub(super) fn next_item(&mut self, visitor: &mut dyn Visitor) -> Result<Option<Planned>, ReadError> {
+        // Beyond the next item, there must be enough to keep the threads busy until the one after.
+        let is_enough = |ahead: &Self| {
+            ahead.queue.len() >= MOST_ITEMS || ahead.length >= MOST_LENGTH || ahead.content >= ahead.window
+        };
+        while self.end.is_none() && (self.queue.is_empty() || !is_enough(self)) {
+            match self.items.next_item() {
+                Ok(Some(item)) => self.plan(item, visitor),
+                Ok(None) => self.end = Some(None),
+                Err(error) => self.end = Some(Some(error)),
+            }
+        }
+        self.submit();
         match (self.queue.pop_front(), &mut self.end) {
             (Some(planned), _) => {
-                self.length = self.length.saturating_sub(planned.item.length);
+                self.length = self.length.saturating_sub(planned.length);
+                self.content = self.content.saturating_sub(planned.bytes);
                 Ok(Some(planned))
             }
             (None, Some(end)) => end.take().map_or(Ok(None), Err),
@@ -81,59 +114,67 @@ impl<'a> Ahead<'a> {
     }
 
     /// Takes the next piece of content.
-    pub(super) fn take(&mut self, size: u32) -> Result<Vec<u8>, Fault> {
-        self.fill();
-        let taken = self.pipeline.take();
+    pub(super) fn take(&mut self, size: u32, is_needed: bool) -> Result<Piece, Fault> {
+        self.submit();
+        let taken = self.pipeline.take(&mut self.decoder);
         self.pieces = self.pieces.saturating_sub(1);
         // What the visitor holds counts until it takes the next one.
-        self.bytes = self.bytes.saturating_sub(std::mem::replace(&mut self.held, u64::from(size)));
+        self.bytes = self.bytes.saturating_sub(std::mem::replace(&mut self.held, cost(size, is_needed)));
         taken
     }
 
-    pub(super) fn give_back(&self, buffer: Vec<u8>) {
-        self.pipeline.give_back(buffer);
+    pub(super) fn give_back(&self, piece: Piece) {
+        self.pipeline.give_back(piece);
     }
 
-    /// Asks for as much as may be on its way, and reads the list of files as far as that needs.
-    fn fill(&mut self) {
-        loop {
-            while let Some(chunk) = self.waiting.front().copied() {
-                let fits = self.bytes + u64::from(chunk.size) <= WINDOW && self.pieces < MOST_PIECES;
-                if !fits && self.pieces > 0 {
-                    return;
-                }
-                self.waiting.pop_front();
-                self.pieces += 1;
-                self.bytes += u64::from(chunk.size);
-                self.pipeline.submit(chunk);
-            }
-            if self.end.is_some() || self.queue.len() >= MOST_ITEMS || self.length >= MOST_LENGTH {
+    /// Asks for as much as may be on its way.
+    fn submit(&mut self) {
+        while let Some((chunk, is_needed)) = self.waiting.front().copied() {
+            let cost = cost(chunk.size, is_needed);
+            let fits = self.bytes + cost <= self.window && self.pieces < MOST_PIECES;
+            if !fits && self.pieces > 0 {
                 return;
             }
-            match self.items.next_item() {
-                Ok(Some(item)) => self.plan(item),
-                Ok(None) => self.end = Some(None),
-                Err(error) => self.end = Some(Some(error)),
-            }
+            self.waiting.pop_front();
+            self.pieces += 1;
+            self.bytes += cost;
+            self.pipeline.submit(chunk, is_needed);
         }
     }
 
-    fn plan(&mut self, mut item: Item) {
+    fn plan(&mut self, mut item: Item, visitor: &mut dyn Visitor) {
         let mut damage = None;
-        let mut chunks = item.chunks.clone().unwrap_or_default();
         if let Some(healthy) = item.healthy.take() {
             // `borg check --repair` had put zeros in the place of pieces that were lost; they may have come back.
             if healthy.iter().all(|chunk| self.repository.has(&chunk.id)) {
-                chunks.clone_from(&healthy);
                 item.chunks = Some(healthy);
             } else {
                 damage = Some("a piece of its content was lost, and 'borg check' put zeros in its place".to_owned());
             }
         }
-        let is_sparse = self.holes.is_in(&chunks, |content| self.repository.id_of(content));
-        let lengths = chunks.iter().map(|chunk| chunk.size).collect();
-        self.waiting.extend(chunks);
-        self.length += item.length;
-        self.queue.push_back(Planned { item, chunks: lengths, is_sparse, damage });
+        let chunks = item.chunks.as_deref().unwrap_or_default();
+        let is_sparse = self.holes.is_in(chunks, |content| self.repository.id_of(content));
+        let (flags, length) = (item.flags, item.length);
+        let meaning = match meaning(&mut item, is_sparse) {
+            Ok(meaning) => meaning,
+            Err(error) => return self.end = Some(Some(error)),
+        };
+        let is_needed = match &meaning {
+            Meaning::Entry(entry) if matches!(entry.kind, EntryKind::File { .. }) => visitor.needs_content(entry),
+            Meaning::Entry(_) => true,
+            Meaning::Nothing(_) => false,
+        };
+        let chunks = item.chunks.unwrap_or_default();
+        let lengths: Vec<u32> = chunks.iter().map(|chunk| chunk.size).collect();
+        let bytes = lengths.iter().map(|size| u64::from(*size)).sum();
+        self.waiting.extend(chunks.into_iter().map(|chunk| (chunk, is_needed)));
+        self.length += length;
+        self.content += bytes;
+        self.queue.push_back(Planned { meaning, flags, chunks: lengths, is_needed, damage, length, bytes });
     }
+}
+
+/// What a piece on its way counts.
+fn cost(size: u32, is_needed: bool) -> u64 {
+    if is_needed { u64::from(size) } else { 0 }
 }

@@ -3,6 +3,7 @@
 use super::ahead::Ahead;
 use super::entry::{Meaning, meaning};
 use super::items::Items;
+use super::object::Piece;
 use super::pipeline::{Closing, Pipeline};
 use super::repository::{Named, Repository};
 use crate::formats::backup_manifest::{self, LONGEST_MANIFEST};
@@ -23,8 +24,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::sync::Arc;
 
-/// Fewest and most threads that decode.
+/// Fewest and most threads that decode, the visitor's included.
 const THREADS: (usize, usize) = (2, 16);
+/// Fewest of them where each reading waits for another machine.
+const THREADS_OF_REMOTE: usize = 4;
 /// Most findings about damaged files; all of them are told to the visitor.
 const MOST_FINDINGS: usize = 100;
 
@@ -97,24 +100,25 @@ impl BorgArchive {
     fn walk(
         &self,
         pipeline: &Pipeline<'_>,
+        threads: usize,
         visitor: &mut dyn Visitor,
         progress: &dyn Progress,
     ) -> Result<Ending, ReadError> {
         let items = Items::new(&self.repository, &self.pieces);
-        let mut ahead = Ahead::new(&self.repository, pipeline, items);
+        let mut ahead = Ahead::new(&self.repository, pipeline, items, threads);
         let mut losses = Losses { findings: self.findings.clone(), ..Losses::default() };
-        while let Some(mut planned) = ahead.next_item()? {
-            let flags = planned.item.flags;
-            let entry = match meaning(&mut planned.item, planned.is_sparse)? {
+        while let Some(planned) = ahead.next_item(visitor)? {
+            let entry = match planned.meaning {
                 Meaning::Entry(entry) => *entry,
                 Meaning::Nothing(why) => {
                     *losses.left_out.entry(why).or_insert(0u64) += 1;
                     let mut content = Content::new(&mut ahead, planned.chunks, None, progress);
+                    content.is_needed = planned.is_needed;
                     content.drain();
                     continue;
                 }
             };
-            if flags != 0 {
+            if planned.flags != 0 {
                 *losses.left_out.entry("file flags (nodump, immutable, append-only) are not restored").or_insert(0) +=
                     1;
             }
@@ -126,7 +130,14 @@ impl BorgArchive {
                 continue;
             }
             let mut content = Content::new(&mut ahead, planned.chunks, planned.damage, progress);
-            let visited = visitor.visit(&entry, &mut content);
+            content.is_needed = planned.is_needed;
+            let visited = match planned.is_needed {
+                true => visitor.visit(&entry, &mut content),
+                false => {
+                    content.drain();
+                    if content.damage.is_none() { visitor.visit(&entry, &mut content) } else { Ok(()) }
+                }
+            };
             if !matches!(visited, Err(VisitError::Stop)) {
                 content.drain();
             }
@@ -208,14 +219,16 @@ impl Archive for BorgArchive {
     fn read(&mut self, visitor: &mut dyn Visitor, progress: &dyn Progress) -> Result<Ending, ReadError> {
         let pipeline = Pipeline::new(&self.repository);
         let count = std::thread::available_parallelism().map_or(THREADS.0, |count| count.get());
+        let fewest = if self.repository.is_remote() { THREADS_OF_REMOTE } else { THREADS.0 };
+        let threads = count.clamp(fewest, THREADS.1);
         let mut ending = std::thread::scope(|scope| {
             // The scope waits for its threads, so they have to end however this one does.
             let _end = Closing(&pipeline);
-            for _ in 0..count.clamp(THREADS.0, THREADS.1) {
+            for _ in 1..threads {
                 let thread = std::thread::Builder::new().name("decode".into());
                 thread.spawn_scoped(scope, || pipeline.work()).map_err(ReadError::Io)?;
             }
-            self.walk(&pipeline, visitor, progress)
+            self.walk(&pipeline, threads, visitor, progress)
         })?;
         ending.findings.extend(self.scan.iter().flat_map(|looked| looked.scan.findings()));
         Ok(ending)
@@ -262,28 +275,30 @@ struct Content<'a, 'b> {
     progress: &'a dyn Progress,
     /// Lengths of the pieces that were not taken yet, the last one first.
     left: Vec<u32>,
-    piece: Vec<u8>,
+    piece: Piece,
     at: usize,
     damage: Option<String>,
+    /// Whether the visitor had said that it will read it.
+    is_needed: bool,
 }
 
 impl<'a, 'b> Content<'a, 'b> {
     fn new(ahead: &'a mut Ahead<'b>, mut left: Vec<u32>, damage: Option<String>, progress: &'a dyn Progress) -> Self {
         left.reverse();
-        Self { ahead, progress, left, piece: Vec::new(), at: 0, damage }
+        Self { ahead, progress, left, piece: Piece::default(), at: 0, damage, is_needed: true }
     }
 
     /// Takes the next piece; `false` at the end. Damage is kept and does not end anything here.
     fn advance(&mut self) -> bool {
         let Some(size) = self.left.pop() else { return false };
         self.at = 0;
-        let taken = self.ahead.take(size);
+        let taken = self.ahead.take(size, self.is_needed);
         self.progress.event(Event::Advance { bytes: u64::from(size), entries: 0 });
         let fresh = match taken {
             Ok(piece) => piece,
             Err(fault) => {
                 self.damage.get_or_insert(format!("a piece of its content is lost: {fault}"));
-                Vec::new()
+                Piece::default()
             }
         };
         self.ahead.give_back(std::mem::replace(&mut self.piece, fresh));
@@ -303,7 +318,10 @@ impl Read for Content<'_, '_> {
             if let Some(damage) = &self.damage {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, damage.clone()));
             }
-            let rest = self.piece.get(self.at..).unwrap_or_default();
+            if !self.is_needed {
+                return Err(io::Error::other("its content was not asked for"));
+            }
+            let rest = self.piece.bytes().get(self.at..).unwrap_or_default();
             let count = rest.len().min(buffer.len());
             if let (1.., Some(to), Some(from)) = (count, buffer.get_mut(..count), rest.get(..count)) {
                 to.copy_from_slice(from);

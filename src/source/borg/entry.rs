@@ -3,9 +3,11 @@
 use crate::formats::borg::ObjectId;
 use crate::formats::borg::item::{Chunk, Item};
 use crate::model::bytes;
+use crate::model::digest::Sha256Digest;
 use crate::model::entry::{Entry, EntryKind, Mtime, Owner};
 use crate::model::path::{BadPath, RelPath};
 use crate::source::ReadError;
+use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
 
 /// The bits of a mode that tell the type of a file (inode(7)).
@@ -71,7 +73,19 @@ pub(super) fn meaning(item: &mut Item, is_sparse: bool) -> Result<Meaning, ReadE
         xattrs: std::mem::take(&mut item.xattrs),
         acl_access: item.acl_access.take(),
         acl_default: item.acl_default.take(),
+        fingerprint: item.chunks.as_deref().filter(|_| item.mode & TYPE == 0o100_000).map(fingerprint),
     })))
+}
+
+/// The digest of the ids and lengths of a file's pieces. Reading checks each piece against its id.
+fn fingerprint(chunks: &[Chunk]) -> Sha256Digest {
+    let mut hasher = Sha256::new();
+    hasher.update(b"lifeboat pieces 1\0");
+    for chunk in chunks {
+        hasher.update(chunk.id);
+        hasher.update(chunk.size.to_le_bytes());
+    }
+    Sha256Digest::from_hasher(hasher)
 }
 
 /// The length of a file: that of all its pieces, which the item must agree with.

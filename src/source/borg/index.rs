@@ -2,56 +2,84 @@
 
 use super::storage::fill;
 use crate::formats::borg::ObjectId;
-use crate::formats::borg::index::Place;
+use crate::formats::borg::index::{self, Place};
 use crate::formats::borg::segment::{self, HEAD, Head, Kind, MAGIC};
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 
 /// How much is read at once while looking for the heads of entries.
 const WINDOW: usize = 16 << 10;
 /// How many bytes of possible entries are summed up in one file while looking for the next sound one.
 const MOST_TRIED: u64 = 16 << 30;
 
-/// Sorted by id: 40 bytes for each object.
+/// The first half of an id. Two objects never share one by accident, and whoever makes two that do loses one of them:
+/// what is read at a place must have the whole id.
+type Key = [u8; 16];
+
+fn key(id: &ObjectId) -> Key {
+    id.first_chunk().copied().unwrap_or_default()
+}
+
+/// Sorted by id: 24 bytes for each object.
 #[derive(Debug)]
-pub(super) struct Index(Vec<(ObjectId, Place)>);
+pub(super) struct Index(Vec<(Key, Place)>);
 
 impl Index {
-    pub(super) fn new(mut objects: Vec<(ObjectId, Place)>) -> Index {
+    /// From an index file.
+    pub(super) fn read(from: impl Read, length: u64) -> io::Result<Index> {
+        let mut objects = Vec::new();
+        index::parse(from, length, |id, place| {
+            if objects.len() == objects.capacity() {
+                // Twice as long would be twice as much as is needed.
+                objects.reserve_exact((objects.len() / 8).max(1024));
+            }
+            objects.push((key(&id), place));
+        })?;
         objects.sort_unstable();
-        Index(objects)
-    }
-
-    pub(super) fn ids(&self) -> impl Iterator<Item = &ObjectId> {
-        self.0.iter().map(|(id, _)| id)
+        Ok(Index(objects))
     }
 
     pub(super) fn find(&self, id: &ObjectId) -> Option<Place> {
-        let at = self.0.binary_search_by(|(other, _)| other.cmp(id)).ok()?;
+        let key = key(id);
+        let at = self.0.binary_search_by(|(other, _)| other.cmp(&key)).ok()?;
         self.0.get(at).map(|(_, place)| *place)
+    }
+
+    /// Where there are objects, in the order of the files.
+    pub(super) fn places(&self) -> Vec<Place> {
+        let mut places: Vec<Place> = self.0.iter().map(|(_, place)| *place).collect();
+        places.sort_unstable();
+        places
     }
 }
 
 /// Reads the heads of all entries, in order: the last word on an object counts. What is broken is passed over; whoever
 /// misses an object notices.
 pub(super) fn replay(segments: impl Iterator<Item = (u32, File)>) -> Index {
-    // In order of time; sorting keeps that order for each object.
-    let mut log: Vec<(ObjectId, Place, bool)> = Vec::new();
+    let (mut put, mut deleted) = (Vec::new(), Vec::new());
     for (number, file) in segments {
         let mut walk = Walk { file: &file, window: Vec::new(), start: 0, tried: 0 };
         // A file that cannot be read has no objects; each of them will be reported as missing.
         let _ = walk.run(|offset, head| {
             let place = Place { segment: number, offset };
             match head.kind {
-                Kind::Put(id) => log.push((id, place, true)),
-                Kind::Delete(id) => log.push((id, place, false)),
+                Kind::Put(id) => put.push((key(&id), place)),
+                Kind::Delete(id) => deleted.push((key(&id), place)),
                 Kind::Commit => {}
             }
         });
     }
-    log.sort_by_key(|(id, ..)| *id);
-    let last_of_each = log.chunk_by(|a, b| a.0 == b.0).filter_map(<[_]>::last);
-    Index(last_of_each.filter(|(.., there)| *there).map(|(id, place, _)| (*id, *place)).collect())
+    // The numbers of segments grow with time, so places are in the order of time. The latest first.
+    for log in [&mut put, &mut deleted] {
+        log.sort_unstable_by(|a, b| b.cmp(a));
+        log.dedup_by_key(|(key, _)| *key);
+    }
+    put.retain(|(key, place)| {
+        let at = deleted.binary_search_by(|(other, _)| key.cmp(other)).ok();
+        at.and_then(|at| deleted.get(at)).is_none_or(|(_, end)| end < place)
+    });
+    put.reverse();
+    Index(put)
 }
 
 /// Goes from entry to entry of one segment file.

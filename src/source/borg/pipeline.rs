@@ -1,18 +1,19 @@
 //! Decodes pieces of content in several threads, and hands them out in order.
 //!
-//! Whoever submits decides how much is on its way; nothing here grows by itself.
+//! Whoever submits decides how much is on its way; nothing here grows by itself. Who waits for a piece decodes others
+//! meanwhile, so with as many threads as processors, its own included, none sleeps while there is work.
 
 use super::Fault;
+use super::object::{Decoder, Piece, SHORT};
 use super::repository::Repository;
-use crate::formats::borg::compression::Length;
 use crate::formats::borg::item::Chunk;
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// How many buffers wait to be used again.
-const MOST_SPARE: usize = 2;
-/// Shorter buffers are cheaper to make than to keep.
-const WORTH_KEEPING: usize = 64 << 10;
+/// How many bytes of buffers wait to be used again.
+const MOST_SPARE: usize = 20 << 20;
+/// How many short pieces are worth waking a thread.
+const WORTH_WAKING: usize = 32;
 
 /// The threads' meeting point.
 pub(super) struct Pipeline<'a> {
@@ -22,15 +23,49 @@ pub(super) struct Pipeline<'a> {
     made: Condvar,
 }
 
+/// A piece to decode, and whether it is to be handed out or only checked.
+#[derive(Clone, Copy)]
+struct Task {
+    number: u64,
+    chunk: Chunk,
+    is_needed: bool,
+}
+
 #[derive(Default)]
 struct State {
-    tasks: VecDeque<(u64, Chunk)>,
+    tasks: VecDeque<Task>,
     /// From the oldest that was not taken on.
-    results: VecDeque<Option<Result<Vec<u8>, Fault>>>,
+    results: VecDeque<Option<Result<Piece, Fault>>>,
     /// Number of the first of them.
     first: u64,
     spare: Vec<Vec<u8>>,
+    /// How many threads wait for tasks; waking nobody costs a system call as well.
+    idle: usize,
     is_closed: bool,
+}
+
+impl State {
+    /// Keeps a buffer to be used again.
+    fn keep(&mut self, buffer: Vec<u8>) {
+        if !(SHORT..=MOST_SPARE).contains(&buffer.capacity()) {
+            return;
+        }
+        self.spare.push(buffer);
+        // The newest are still in the processor's cache.
+        let mut sum = 0;
+        let kept = self.spare.iter().rev().take_while(|spare| {
+            sum += spare.capacity();
+            sum <= MOST_SPARE
+        });
+        let surplus = self.spare.len() - kept.count();
+        self.spare.drain(..surplus);
+    }
+}
+
+/// Whether a buffer is long enough, and not much too long: that would hold memory that nobody counts. Buffers come in
+/// powers of two, so that pieces of other lengths use them again; memory that no piece reached is not in use.
+fn fits(buffer: &Vec<u8>, length: usize) -> bool {
+    (length..=2 * length.next_power_of_two()).contains(&buffer.capacity())
 }
 
 impl<'a> Pipeline<'a> {
@@ -42,18 +77,23 @@ impl<'a> Pipeline<'a> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks for a piece.
-    pub(super) fn submit(&self, chunk: Chunk) {
+    /// Asks for a piece; one that is not needed is checked, and comes without content.
+    pub(super) fn submit(&self, chunk: Chunk, is_needed: bool) {
         let mut state = self.state();
         let number = state.first + state.results.len() as u64;
         state.results.push_back(None);
-        state.tasks.push_back((number, chunk));
+        state.tasks.push_back(Task { number, chunk, is_needed });
+        // Short ones are decoded faster than a thread wakes up; who waits for them decodes them as well.
+        let is_work = chunk.size as usize > SHORT || state.tasks.len() >= WORTH_WAKING;
+        let wakes = is_work && state.idle > 0;
         drop(state);
-        self.wanted.notify_one();
+        if wakes {
+            self.wanted.notify_one();
+        }
     }
 
-    /// Waits for the oldest piece that was asked for.
-    pub(super) fn take(&self) -> Result<Vec<u8>, Fault> {
+    /// The oldest piece that was asked for. Decodes with `decoder` until it is there.
+    pub(super) fn take(&self, decoder: &mut Decoder<'_>) -> Result<Piece, Fault> {
         let mut state = self.state();
         loop {
             match state.results.front_mut().map(Option::take) {
@@ -64,20 +104,36 @@ impl<'a> Pipeline<'a> {
                     return result;
                 }
                 Some(None) if state.is_closed => return Err(Fault::Bad("a thread that decodes pieces ended".into())),
-                Some(None) => state = self.made.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(None) => {
+                    state = match state.tasks.pop_front() {
+                        Some(task) => self.decode(state, task, decoder),
+                        None => self.made.wait(state).unwrap_or_else(PoisonError::into_inner),
+                    };
+                }
             }
         }
     }
 
-    /// Gives a buffer back.
-    pub(super) fn give_back(&self, buffer: Vec<u8>) {
-        if buffer.capacity() >= WORTH_KEEPING {
-            let mut state = self.state();
-            if state.spare.len() >= MOST_SPARE {
-                state.spare.remove(0);
-            }
-            state.spare.push(buffer);
+    /// Gives a piece's memory back.
+    pub(super) fn give_back(&self, piece: Piece) {
+        let buffer = piece.into_buffer();
+        if buffer.capacity() >= SHORT {
+            self.state().keep(buffer);
         }
+    }
+
+    /// A buffer for so many bytes in the place of another one.
+    fn exchange(&self, buffer: Vec<u8>, length: usize) -> Vec<u8> {
+        if fits(&buffer, length) {
+            return buffer;
+        }
+        let mut state = self.state();
+        let fitting = state.spare.iter().enumerate().filter(|(_, spare)| fits(spare, length));
+        let shortest = fitting.min_by_key(|(_, spare)| spare.capacity()).map(|(at, _)| at);
+        let found = shortest.map(|at| state.spare.remove(at));
+        state.keep(buffer);
+        drop(state);
+        found.unwrap_or_else(|| vec![0; length.next_power_of_two()])
     }
 
     /// Ends all threads.
@@ -93,31 +149,41 @@ impl<'a> Pipeline<'a> {
         let _end = Closing(self);
         let mut decoder = self.repository.decoder();
         let mut state = self.state();
-        loop {
-            if state.is_closed {
-                return;
-            }
-            let Some((number, chunk)) = state.tasks.pop_front() else {
-                state = self.wanted.wait(state).unwrap_or_else(PoisonError::into_inner);
-                continue;
+        while !state.is_closed {
+            state = match state.tasks.pop_front() {
+                Some(task) => self.decode(state, task, &mut decoder),
+                None => {
+                    state.idle += 1;
+                    let mut state = self.wanted.wait(state).unwrap_or_else(PoisonError::into_inner);
+                    state.idle -= 1;
+                    state
+                }
             };
-            // One that is much too long would hold memory that nobody counts.
-            let size = chunk.size as usize;
-            let fitting = state.spare.iter().position(|spare| (size..=2 * size).contains(&spare.capacity()));
-            let spare = fitting.map(|at| state.spare.swap_remove(at));
-            drop(state);
-            let mut plain = spare.unwrap_or_else(|| Vec::with_capacity(size));
-            let decoded = decoder.decode(&chunk.id, chunk.stored, Length::Exactly(chunk.size as usize), &mut plain);
-            state = self.state();
-            let first = state.first;
-            let at = usize::try_from(number.saturating_sub(first)).unwrap_or(usize::MAX);
-            if let Some(slot) = state.results.get_mut(at) {
-                *slot = Some(decoded.map(|()| plain));
-            }
-            if number == first {
-                self.made.notify_one();
-            }
         }
+    }
+
+    /// Carries out one task; the lock is released meanwhile.
+    fn decode<'b>(
+        &'b self,
+        state: MutexGuard<'b, State>,
+        task: Task,
+        decoder: &mut Decoder<'_>,
+    ) -> MutexGuard<'b, State> {
+        drop(state);
+        let decoded = match task.is_needed {
+            true => decoder.piece(&task.chunk, |buffer, length| self.exchange(buffer, length)),
+            false => decoder.check(&task.chunk).map(|()| Piece::default()),
+        };
+        let mut state = self.state();
+        let is_first = task.number == state.first;
+        let at = usize::try_from(task.number.saturating_sub(state.first)).unwrap_or(usize::MAX);
+        if let Some(slot) = state.results.get_mut(at) {
+            *slot = Some(decoded);
+        }
+        if is_first {
+            self.made.notify_one();
+        }
+        state
     }
 }
 

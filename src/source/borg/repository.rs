@@ -133,6 +133,11 @@ impl Repository {
         self.opener.id(content)
     }
 
+    /// Whether reading it means waiting for another machine.
+    pub(super) fn is_remote(&self) -> bool {
+        self.storage.is_remote
+    }
+
     /// A decoder for one thread.
     pub(super) fn decoder(&self) -> Decoder<'_> {
         Decoder::new(&self.storage, &self.opener)
@@ -143,11 +148,11 @@ impl Repository {
 fn mode_of(storage: &Storage) -> Result<Mode, Fault> {
     let mut entry = Vec::new();
     let mut read = |id: &ObjectId| -> Result<Mode, Fault> {
-        storage.read(id, 0, &mut entry)?;
-        Mode::of(entry.get(HEAD..).unwrap_or_default()).map_err(Fault::bad)
+        let size = storage.read(id, 0, &mut entry)?;
+        Mode::of(entry.get(HEAD..size).unwrap_or_default()).map_err(Fault::bad)
     };
     match read(&MANIFEST) {
-        Err(fault @ (Fault::Missing | Fault::Bad(_))) => storage.ids().find_map(|id| read(id).ok()).ok_or(fault),
+        Err(fault @ (Fault::Missing | Fault::Bad(_))) => storage.ids().find_map(|id| read(&id).ok()).ok_or(fault),
         other => other,
     }
 }
@@ -173,13 +178,13 @@ fn find_archives(storage: &Storage, opener: &Opener, decoder: &mut Decoder<'_>) 
     let mut raw = Vec::new();
     let mut found = Vec::new();
     for id in storage.ids() {
-        if decoder.decode(id, 0, Length::AtMost(LONGEST_DESCRIPTION), &mut raw).is_err() {
+        if decoder.decode(&id, 0, Length::AtMost(LONGEST_DESCRIPTION), &mut raw).is_err() {
             continue;
         }
         if let Ok(description) = archive::parse(&raw)
             && tam::check(&raw, Subject::Archive, opener.secrets()) == Tam::Right
         {
-            found.push(Listed { name: description.name, id: *id });
+            found.push(Listed { name: description.name, id });
         }
     }
     found

@@ -19,8 +19,13 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// How many segment files are kept open.
 const MOST_OPEN: usize = 64;
+/// Buffers grow in steps of this, so that they do so rarely.
+const STEP: usize = 256 << 10;
 /// What is read where the length of an entry is not known before.
 const GUESS: usize = 8 << 10;
+
+/// Filesystems that ask another machine (statfs(2)): FUSE, of which sshfs is, NFS, CIFS, SMB 2, 9P.
+const REMOTE: [u32; 5] = [0x6573_5546, 0x6969, 0xff53_4d42, 0xfe53_4d42, 0x0102_1997];
 
 /// The files of one repository.
 #[derive(Debug)]
@@ -32,6 +37,8 @@ pub(super) struct Storage {
     /// From the segments, made when it is needed.
     truth: OnceLock<Index>,
     open: Mutex<HashMap<u32, Arc<File>>>,
+    /// Whether reading means asking another machine, and waiting for it.
+    pub(super) is_remote: bool,
     /// What was noticed.
     pub(super) findings: Vec<Finding>,
 }
@@ -76,7 +83,8 @@ impl Storage {
             }
         };
         let (truth, open) = (OnceLock::new(), Mutex::default());
-        Ok(Storage { segments, hint, truth, open, findings })
+        let is_remote = rustix::fs::statfs(path).is_ok_and(|stat| REMOTE.contains(&(stat.f_type as u32)));
+        Ok(Storage { segments, hint, truth, open, is_remote, findings })
     }
 
     /// Whether there is such an object.
@@ -85,17 +93,24 @@ impl Storage {
         index.find(id).is_some()
     }
 
-    /// Every object there is.
-    pub(super) fn ids(&self) -> impl Iterator<Item = &ObjectId> {
-        self.truth().ids()
+    /// Every object there is, in the order of the files.
+    pub(super) fn ids(&self) -> impl Iterator<Item = ObjectId> {
+        let mut head = [0; HEAD];
+        self.truth().places().into_iter().filter_map(move |place| {
+            fill(&*self.file(place.segment).ok()?, &mut head, u64::from(place.offset)).ok()?;
+            match segment::parse(&head).ok()?.kind {
+                Kind::Put(id) => Some(id),
+                _ => None,
+            }
+        })
     }
 
-    /// Reads the entry of an object, head included, and checks it. `stored` is the object's length, 0 where it is
-    /// not known.
-    pub(super) fn read(&self, id: &ObjectId, stored: u32, entry: &mut Vec<u8>) -> Result<(), Fault> {
+    /// Reads the entry of an object, head included, to the begin of `entry`, checks it and says how long it is. `stored`
+    /// is the object's length, 0 where it is not known.
+    pub(super) fn read(&self, id: &ObjectId, stored: u32, entry: &mut Vec<u8>) -> Result<usize, Fault> {
         let hinted = self.hint.as_ref().and_then(|hint| hint.find(id));
         let failed = match hinted.map(|place| self.read_at(place, id, stored, entry)) {
-            Some(Ok(())) => return Ok(()),
+            Some(Ok(size)) => return Ok(size),
             Some(Err(fault)) => Some(fault),
             None => None,
         };
@@ -111,34 +126,28 @@ impl Storage {
         })
     }
 
-    fn read_at(&self, place: index::Place, id: &ObjectId, stored: u32, entry: &mut Vec<u8>) -> Result<(), Fault> {
+    fn read_at(&self, place: index::Place, id: &ObjectId, stored: u32, entry: &mut Vec<u8>) -> Result<usize, Fault> {
         let file = self.file(place.segment)?;
         let expected = match stored {
             0 => GUESS,
             _ => HEAD + stored.min(LONGEST_ENTRY) as usize,
         };
-        if entry.capacity() < expected {
-            // Growing would keep twice as much as is needed.
-            *entry = Vec::with_capacity(expected);
-        }
-        entry.resize(expected, 0);
-        let got = fill(&file, entry, u64::from(place.offset))?;
-        entry.truncate(got);
-        let head = segment::parse(entry).map_err(Fault::bad)?;
+        make_room(entry, expected);
+        let got = fill(&file, entry.get_mut(..expected).unwrap_or_default(), u64::from(place.offset))?;
+        let head = segment::parse(entry.get(..got).unwrap_or_default()).map_err(Fault::bad)?;
         if head.kind != Kind::Put(*id) {
             return Err(Fault::Bad("another object lies at its place".into()));
         }
         let size = head.size as usize;
         if size > got {
-            entry.resize(size, 0);
-            let rest = entry.get_mut(got..).unwrap_or_default();
-            let more = fill(&file, rest, u64::from(place.offset) + got as u64)?;
-            entry.truncate(got + more);
+            entry.resize(entry.len().max(size), 0);
+            let rest = entry.get_mut(got..size).unwrap_or_default();
+            if fill(&file, rest, u64::from(place.offset) + got as u64)? < size - got {
+                return Err(Fault::Bad("its file ends early".into()));
+            }
         }
-        entry.truncate(size);
-        match segment::is_sound(entry, &head) {
-            _ if entry.len() < size => Err(Fault::Bad("its file ends early".into())),
-            true => Ok(()),
+        match segment::is_sound(entry.get(..size).unwrap_or_default(), &head) {
+            true => Ok(size),
             false => Err(Fault::Bad("its checksum is wrong".into())),
         }
     }
@@ -155,6 +164,16 @@ impl Storage {
         }
         open.insert(segment, Arc::clone(&file));
         Ok(file)
+    }
+}
+
+/// Makes a buffer at least so long, whatever it holds. What it once was filled with need not be cleared again.
+fn make_room(buffer: &mut Vec<u8>, length: usize) {
+    if buffer.capacity() < length {
+        // Growing would copy, and keep twice as much as is needed.
+        *buffer = vec![0; length.next_multiple_of(STEP)];
+    } else if buffer.len() < length {
+        buffer.resize(length, 0);
     }
 }
 
@@ -224,8 +243,7 @@ fn is_committed(path: &Path) -> Result<bool, ReadError> {
 fn read_index(path: &Path) -> Result<Index, String> {
     let file = open_regular(path).map_err(|error| error.to_string())?;
     let length = file.metadata().map_err(|error| error.to_string())?.len();
-    let objects = index::parse(BufReader::with_capacity(64 << 10, file), length).map_err(|error| error.to_string())?;
-    Ok(Index::new(objects))
+    Index::read(BufReader::with_capacity(64 << 10, file), length).map_err(|error| error.to_string())
 }
 
 /// Locks are not needed for reading, but one that is there may mean that somebody writes.
