@@ -321,6 +321,20 @@ fn a_missing_or_cut_database_dump_damages_its_app_only() {
 }
 
 #[test]
+fn a_dump_of_an_earlier_backup_is_told() {
+    let manifest = r#"{"apps": [{"name": "sql", "version": 1,
+        "backup": {"data": {"files": ["/var/lib/plinth/backups-data/sql-database.sql"]}}}]}"#;
+    for (age, is_stale) in [(0, false), (2 * 3600, false), (24 * 3600, true)] {
+        let mut header = Header::new(b'0', "var/lib/plinth/backups-data/sql-database.sql");
+        header.mtime -= age;
+        let tar = RawTar::new().member(header, b"INSERT\n-- Dump completed on 2026-11-23 18:47:27\n");
+        let verified = check_bytes(&gzip(&tar.manifest(manifest).end())).unwrap();
+        assert_eq!(verdicts(&verified), [("sql", Verdict::Intact)], "the dump is what was backed up");
+        assert_eq!(has(&verified, Severity::Warning, "24 hours older than the backup"), is_stale, "{age}");
+    }
+}
+
+#[test]
 fn a_demanded_dump_is_missed_even_where_the_manifest_does_not_name_it() {
     let folder = tempfile::tempdir().unwrap();
     let file = put(folder.path(), "backup", &gzip(&sample().end()));

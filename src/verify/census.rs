@@ -1,6 +1,6 @@
 //! Counting and digesting what goes by, in one pass.
 
-use super::dump::Tail;
+use super::dump::{Dump, Tail};
 use super::record::content_record;
 use super::{Observer, RootContent, RootKind, Scope};
 use crate::model::bytes;
@@ -39,8 +39,8 @@ pub(super) struct Census<'a> {
     pub(super) entries: u64,
     /// The last of them.
     pub(super) last: Option<RelPath>,
-    /// Database dumps that were seen, and whether they are whole.
-    pub(super) dumps: BTreeMap<RelPath, bool>,
+    /// Database dumps that were seen.
+    pub(super) dumps: BTreeMap<RelPath, Dump>,
     /// Roots with entries that are damaged or contradict others, which damages every app that has them.
     pub(super) broken: BTreeSet<RelPath>,
     pub(super) findings: Vec<Finding>,
@@ -204,7 +204,7 @@ impl Visitor for Census<'_> {
             let (sum, complete) = Self::read_content(content)?;
             digest = Some(sum);
             if is_dump && self.dumps.len() < MOST_NAMES {
-                self.dumps.insert(entry.path.clone(), complete);
+                self.dumps.insert(entry.path.clone(), Dump { is_complete: complete, written: entry.mtime });
             }
         }
         if let EntryKind::HardLink { to } = &entry.kind {
@@ -234,7 +234,7 @@ impl Visitor for Census<'_> {
         let roots = self.containing(&entry.path);
         self.broken.extend(roots.iter().filter_map(|&at| self.roots.get(at)).map(|root| root.path.clone()));
         if self.is_dump(entry) {
-            self.dumps.insert(entry.path.clone(), false);
+            self.dumps.insert(entry.path.clone(), Dump { is_complete: false, written: entry.mtime });
         }
     }
 }

@@ -4,6 +4,29 @@
 //! `mysqldump` and `mariadb-dump` end with `-- Dump completed`, `pg_dump` and `pg_dumpall` with `-- PostgreSQL database
 //! (cluster) dump complete`, since August 2025 followed by `\unrestrict <token>`.
 
+use crate::model::entry::Mtime;
+
+/// What is known of one dump.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Dump {
+    /// Whether it ends as it must.
+    pub(super) is_complete: bool,
+    /// When it was written.
+    pub(super) written: Mtime,
+}
+
+impl Dump {
+    /// How many hours it is older than the backup from `time` (RFC 3339), where that is too many: FreedomBox writes the
+    /// dumps right before a backup, and where that fails, the file of an earlier backup is still there.
+    pub(super) fn hours_stale(&self, time: Option<&str>) -> Option<i64> {
+        let made = time?.parse::<jiff::Timestamp>().ok()?.as_second();
+        let hours = made.saturating_sub(self.written.secs) / 3600;
+        (hours >= STALE).then_some(hours)
+    }
+}
+
+/// From how many hours on a dump counts as one of an earlier backup: all apps are dumped before the first is archived.
+const STALE: i64 = 3;
 /// How much of a dump's end is looked at.
 const TAIL: usize = 4096;
 const LAST_LINES: [&[u8]; 3] =

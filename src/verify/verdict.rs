@@ -4,6 +4,7 @@
 //! had gone on to something else after all of the app's paths: then its entries are all there, but not proven.
 
 use super::census::{Census, is_dump};
+use super::dump::Dump;
 use super::{RootContent, Scope};
 use crate::model::app::AppId;
 use crate::model::archive::{ArchiveSummary, ArchivedApp, Generation};
@@ -24,7 +25,7 @@ pub(super) struct Evidence {
     last_seen: Vec<Option<u64>>,
     entries: u64,
     last: Option<RelPath>,
-    dumps: BTreeMap<RelPath, bool>,
+    dumps: BTreeMap<RelPath, Dump>,
     broken: BTreeSet<RelPath>,
     findings: Vec<Finding>,
 }
@@ -103,7 +104,7 @@ pub(super) fn judge(evidence: &mut Evidence, summary: &ArchiveSummary, scope: &S
         if scope.apps.is_some_and(|apps| !apps.contains(&app.name)) {
             continue;
         }
-        let problems = problems_of(app, evidence, scope, &mut report.findings);
+        let problems = problems_of(app, summary.time.as_deref(), evidence, scope, &mut report.findings);
         let verdict = match &evidence.outcome {
             _ if problems => Verdict::Damaged,
             Ok(Ending { proof: Proof::Checked(_), .. }) => Verdict::Intact,
@@ -156,15 +157,31 @@ fn general_findings(evidence: &Evidence, summary: &ArchiveSummary) -> Vec<Findin
 }
 
 /// What is wrong with one app's own entries; `true` when it makes the app damaged.
-fn problems_of(app: &ArchivedApp, evidence: &Evidence, scope: &Scope<'_>, findings: &mut Vec<Finding>) -> bool {
+fn problems_of(
+    app: &ArchivedApp,
+    time: Option<&str>,
+    evidence: &Evidence,
+    scope: &Scope<'_>,
+    findings: &mut Vec<Finding>,
+) -> bool {
     let mut damaged = app.paths.iter().any(|path| evidence.broken.contains(path));
     let named = app.paths.iter().filter(|path| is_dump(path));
     let demanded = scope.dumps.iter().filter(|(name, _)| *name == app.name).map(|(_, path)| path);
     let dumps: BTreeSet<&RelPath> = named.chain(demanded).collect();
     for path in dumps {
         let what = match evidence.dumps.get(path) {
-            Some(true) => continue,
-            Some(false) => "the dump of the app's database is not whole",
+            Some(dump @ Dump { is_complete: true, .. }) => {
+                if let Some(hours) = dump.hours_stale(time) {
+                    let what = format!(
+                        "the dump of the app's database is {hours} hours older than the backup: '{path}'; FreedomBox \
+                         probably could not make a new one"
+                    );
+                    let advice = "what the app stored in these hours is not in the backup; look for another one";
+                    findings.push(Finding::new(Severity::Warning, app.name.as_str(), what, advice));
+                }
+                continue;
+            }
+            Some(_) => "the dump of the app's database is not whole",
             // Where reading stopped, that is said already.
             None if evidence.outcome.is_err() => continue,
             None => "the dump of the app's database is missing",
