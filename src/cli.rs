@@ -38,6 +38,10 @@ pub enum Command {
     List {
         /// Where the backups are.
         location: PathBuf,
+        /// Instead, archives that were deleted from borg repositories and are still there, whole or in part. Reads
+        /// everything. They are verified, exported and restored by their ids.
+        #[arg(long)]
+        deleted: bool,
         /// What opens encrypted ones.
         #[command(flatten)]
         keys: KeyArgs,

@@ -700,3 +700,36 @@ fn a_file_that_changes_under_the_reader_is_never_taken_for_another() {
         assert_eq!(damaged(&verified), ["var/lib/one/file 03".to_owned()].into());
     }
 }
+
+#[test]
+fn deleted_archives_are_found_on_request_until_the_repository_is_compacted() {
+    let tree = tempfile::tempdir().unwrap();
+    rich_tree(tree.path());
+    for (borg, mode) in borgs().iter().zip(["none", "repokey"]) {
+        let repository = Repository::new(borg, mode, "pass");
+        repository.create("kept", "lz4", tree.path());
+        write(&tree.path().join("later"), &noise(9, 300_000));
+        repository.create("gone", "lz4", tree.path());
+        let id = listing(&repository).archives.iter().find(|it| it.name.as_deref() == Some("gone")).unwrap().id.clone();
+        let path = repository.path();
+        repository.run(&["delete", &format!("{}::gone", path.display())], Path::new("/"));
+        let before = fingerprint(&path);
+        let listed = listing(&repository).archives;
+        assert_eq!(listed.iter().map(|it| it.name.as_deref().unwrap()).collect::<Vec<_>>(), ["kept"]);
+        let deleted = source::list_deleted(&path, &mut repository.keys()).unwrap().archives;
+        if borg.version() < vec![1, 2] {
+            // Older ones compact after every command.
+            continue;
+        }
+        assert_eq!(deleted.iter().map(|it| &it.id).collect::<Vec<_>>(), [&id], "{borg:?} {mode}");
+        let mut archive = source::open_location(&path, Some(&id), &mut repository.keys()).unwrap();
+        let (entries, ending) = collect(archive.as_mut()).unwrap();
+        assert!(ending.findings.is_empty(), "{:?}", ending.findings);
+        assert_like_disk(&entries, tree.path());
+        assert!(fingerprint(&path) == before, "nothing was written");
+        repository.run(&["compact", "--threshold", "0", path.to_str().unwrap()], Path::new("/"));
+        assert!(source::list_deleted(&path, &mut repository.keys()).unwrap().archives.is_empty());
+        assert!(source::open_location(&path, Some(&id), &mut repository.keys()).is_err());
+        fs::remove_file(tree.path().join("later")).unwrap();
+    }
+}

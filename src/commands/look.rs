@@ -27,9 +27,16 @@ pub fn survey(host: &Host, output: &Output, images: &[PathBuf], roots: &[PathBuf
 }
 
 /// `lifeboat list`.
-pub fn list(host: &Host, output: &Output, path: &Path, unlock: &mut dyn Unlock) -> Result<Ending, Failure> {
+pub fn list(
+    host: &Host,
+    output: &Output,
+    path: &Path,
+    deleted: bool,
+    unlock: &mut dyn Unlock,
+) -> Result<Ending, Failure> {
     let location = location(host, path, unlock)?;
-    let listing = source::list(&location.path, unlock)?;
+    let list = if deleted { source::list_deleted } else { source::list };
+    let listing = list(&location.path, unlock)?;
     let findings = listing.findings;
     let none = listing.archives.is_empty();
     // The newest first: that is what nearly everybody wants.

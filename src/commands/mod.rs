@@ -26,8 +26,8 @@ pub fn run(host: &Host, cli: &Cli) -> Ending {
     let progress = progress.as_ref();
     let ended = match &cli.command {
         Command::Survey { image, root } => look::survey(host, &output, image, root),
-        Command::List { location, keys } => {
-            with_keys(host, &output, keys, |unlock| look::list(host, &output, location, unlock))
+        Command::List { location, deleted, keys } => {
+            with_keys(host, &output, keys, |unlock| look::list(host, &output, location, *deleted, unlock))
         }
         Command::Verify { location, archive, apps, keys } => with_keys(host, &output, keys, |unlock| {
             look::verify(host, &output, location, archive.as_ref(), apps.as_deref(), unlock, progress)

@@ -1,5 +1,6 @@
 //! Places with backups: one file, a repository, or a folder to search.
 
+use super::borg::Which;
 use super::tar_export::{PassOver, at, open_as, shown};
 use super::unlock::Unlock;
 use super::{Archive, LONGEST_CONFIG, ReadError, borg, open};
@@ -74,6 +75,16 @@ pub fn find(location: &Path) -> Result<(Vec<BackupLocation>, Vec<Finding>), Read
 /// one that is damaged behind its manifest is listed with a finding. Of a repository, only the lists of files are read.
 /// In a folder, tar archives without a manifest are not backups; a file that the user names is one in any case.
 pub fn list(location: &Path, unlock: &mut dyn Unlock) -> Result<Listing, ReadError> {
+    collect(location, Which::Listed, unlock)
+}
+
+/// The archives that were deleted from repositories at or below `location`, and that are still there, whole or in part.
+/// Reads the repositories to their ends.
+pub fn list_deleted(location: &Path, unlock: &mut dyn Unlock) -> Result<Listing, ReadError> {
+    collect(location, Which::Deleted, unlock)
+}
+
+fn collect(location: &Path, which: Which, unlock: &mut dyn Unlock) -> Result<Listing, ReadError> {
     if let Some(refusal) = borg::refusal(location) {
         return Err(refusal);
     }
@@ -82,9 +93,10 @@ pub fn list(location: &Path, unlock: &mut dyn Unlock) -> Result<Listing, ReadErr
     let mut locked = None;
     for place in found {
         match &place {
+            BackupLocation::TarExport { .. } if which == Which::Deleted => {}
             BackupLocation::TarExport { path, .. } => list_export(path, &place, location, &mut listing)?,
             BackupLocation::BorgRepository { path, .. } => {
-                match borg::summaries(path, unlock) {
+                match borg::summaries(path, which, unlock) {
                     Ok((archives, findings)) => {
                         listing.archives.extend(archives);
                         listing.findings.extend(findings);

@@ -14,7 +14,7 @@ mod tar_export;
 mod unlock;
 mod unpack;
 
-pub use location::{Listing, find, list, open_location};
+pub use location::{Listing, find, list, list_deleted, open_location};
 pub use tar_export::open;
 pub use unlock::{NoPassphrase, Unlock};
 

@@ -53,9 +53,18 @@ impl Index {
     }
 }
 
+/// What a deletion in the log means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Deletions {
+    /// The object is gone.
+    Count,
+    /// Nothing: until the repository is compacted, the object is still there.
+    AreIgnored,
+}
+
 /// Reads the heads of all entries, in order: the last word on an object counts. What is broken is passed over; whoever
 /// misses an object notices.
-pub(super) fn replay(segments: impl Iterator<Item = (u32, File)>) -> Index {
+pub(super) fn replay(segments: impl Iterator<Item = (u32, File)>, deletions: Deletions) -> Index {
     let (mut put, mut deleted) = (Vec::new(), Vec::new());
     for (number, file) in segments {
         let mut walk = Walk { file: &file, window: Vec::new(), start: 0, tried: 0 };
@@ -64,8 +73,8 @@ pub(super) fn replay(segments: impl Iterator<Item = (u32, File)>) -> Index {
             let place = Place { segment: number, offset };
             match head.kind {
                 Kind::Put(id) => put.push((key(&id), place)),
-                Kind::Delete(id) => deleted.push((key(&id), place)),
-                Kind::Commit => {}
+                Kind::Delete(id) if deletions == Deletions::Count => deleted.push((key(&id), place)),
+                Kind::Delete(_) | Kind::Commit => {}
             }
         });
     }
@@ -175,7 +184,7 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(MAGIC).unwrap();
         file.write_all(&entries.concat()).unwrap();
-        replay([(5, file)].into_iter())
+        replay([(5, file)].into_iter(), Deletions::Count)
     }
 
     fn has(index: &Index, id: u8) -> bool {

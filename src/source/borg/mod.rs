@@ -42,12 +42,23 @@ impl Fault {
     }
 }
 
+/// Which archives of a repository are meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Which {
+    /// Those that it lists.
+    Listed,
+    /// Those that were deleted and whose data is still there, whole or in part.
+    Deleted,
+}
+
 /// All archives of the repository at `path`, and what was noticed.
 pub(super) fn summaries(
     path: &Path,
+    which: Which,
     unlock: &mut dyn Unlock,
 ) -> Result<(Vec<ArchiveSummary>, Vec<Finding>), ReadError> {
-    let repository = Arc::new(Repository::open(path, unlock)?);
+    let opened = Repository::open(path, unlock)?;
+    let repository = Arc::new(if which == Which::Deleted { opened.deleted() } else { opened });
     let (mut summaries, mut findings) = (Vec::new(), repository.findings().to_vec());
     for listed in repository.archives() {
         let name = listed.shown_name();
@@ -69,16 +80,32 @@ pub(super) fn summaries(
     Ok((summaries, findings))
 }
 
-/// Opens one archive of the repository at `path`, by its id or its name; `None` when it has none of that.
+/// Opens one archive of the repository at `path`, by its id or its name, a deleted one by its id; `None` when it has none
+/// of that.
 pub(super) fn open(
     path: &Path,
     id: &ArchiveId,
     unlock: &mut dyn Unlock,
 ) -> Result<Option<Box<dyn Archive>>, ReadError> {
-    let repository = Arc::new(Repository::open(path, unlock)?);
-    match repository.archives().iter().find(|listed| listed.id == *id || listed.shown_name() == id.as_str()) {
+    let repository = Repository::open(path, unlock)?;
+    if let Some(archive) = pick(&Arc::new(repository), |listed| listed.id == *id || listed.shown_name() == id.as_str())?
+    {
+        return Ok(Some(archive));
+    }
+    // Nobody names what is no longer listed by chance; looking for it takes long.
+    if !repository::is_object_id(id) {
+        return Ok(None);
+    }
+    pick(&Arc::new(Repository::open(path, unlock)?.deleted()), |listed| listed.id == *id)
+}
+
+fn pick(
+    repository: &Arc<Repository>,
+    is_meant: impl Fn(&repository::Named) -> bool,
+) -> Result<Option<Box<dyn Archive>>, ReadError> {
+    match repository.archives().iter().find(|listed| is_meant(listed)) {
         None => Ok(None),
-        Some(listed) => Ok(Some(Box::new(BorgArchive::open(&repository, listed)?))),
+        Some(listed) => Ok(Some(Box::new(BorgArchive::open(repository, listed)?))),
     }
 }
 

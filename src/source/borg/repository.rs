@@ -66,6 +66,17 @@ impl Named {
 }
 
 impl Repository {
+    /// The same repository with the archives that were deleted, and whose description is still there, instead of those
+    /// in the list. Reads everything.
+    pub(super) fn deleted(self) -> Repository {
+        let storage = self.storage.with_deleted();
+        let found = find_archives(&storage, &self.opener, &mut Decoder::new(&storage, &self.opener));
+        let is_listed = |id: &ObjectId| self.archives.iter().any(|named| named.object() == id);
+        let found = found.into_iter().filter(|listed| !is_listed(&listed.id));
+        let archives = found.filter_map(Named::new).collect();
+        Repository { storage, archives, opener: self.opener, findings: self.findings }
+    }
+
     /// Opens the repository at `path`; asks for a passphrase where one is needed.
     pub(super) fn open(path: &Path, unlock: &mut dyn Unlock) -> Result<Repository, ReadError> {
         if let Some(refusal) = refusal(path) {
@@ -142,6 +153,11 @@ impl Repository {
     pub(super) fn decoder(&self) -> Decoder<'_> {
         Decoder::new(&self.storage, &self.opener)
     }
+}
+
+/// Whether an id can be an object's.
+pub(super) fn is_object_id(id: &ArchiveId) -> bool {
+    key::parse_id(id.as_str().as_bytes()).is_some()
 }
 
 /// The mode of the repository: the manifest tells it, or, where that is lost, any other object.

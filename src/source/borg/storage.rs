@@ -4,7 +4,7 @@
 //! readable. The index file is a hint; the log of segments is the truth.
 
 use super::Fault;
-use super::index::{Index, replay};
+use super::index::{Deletions, Index, replay};
 use crate::formats::borg::segment::{self, COMMIT, HEAD, Kind, MAGIC, MAGIC_OF_ATTIC};
 use crate::formats::borg::{LONGEST_ENTRY, ObjectId, index};
 use crate::model::finding::{Finding, Severity};
@@ -121,9 +121,19 @@ impl Storage {
     }
 
     fn truth(&self) -> &Index {
-        self.truth.get_or_init(|| {
-            replay(self.segments.iter().filter_map(|(number, path)| Some((*number, open_regular(path).ok()?))))
-        })
+        self.truth.get_or_init(|| self.replay(Deletions::Count))
+    }
+
+    fn replay(&self, deletions: Deletions) -> Index {
+        let segments = self.segments.iter().filter_map(|(number, path)| Some((*number, open_regular(path).ok()?)));
+        replay(segments, deletions)
+    }
+
+    /// The same files with all objects that were deleted and are still there.
+    pub(super) fn with_deleted(mut self) -> Storage {
+        let all = self.replay(Deletions::AreIgnored);
+        (self.hint, self.truth) = (None, OnceLock::from(all));
+        self
     }
 
     fn read_at(&self, place: index::Place, id: &ObjectId, stored: u32, entry: &mut Vec<u8>) -> Result<usize, Fault> {
