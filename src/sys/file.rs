@@ -50,6 +50,14 @@ pub fn device_number(path: &Path) -> Option<(u32, u32)> {
     Some((rustix::fs::major(meta.rdev()), rustix::fs::minor(meta.rdev())))
 }
 
+/// Filesystems that ask another machine (statfs(2)): FUSE, of which sshfs is, NFS, CIFS, SMB 2, 9P.
+const REMOTE: [u32; 5] = [0x6573_5546, 0x6969, 0xff53_4d42, 0xfe53_4d42, 0x0102_1997];
+
+/// Whether reading at `path` may mean asking another machine, and waiting for it.
+pub fn is_remote(path: &Path) -> bool {
+    rustix::fs::statfs(path).is_ok_and(|stat| REMOTE.contains(&(stat.f_type as u32)))
+}
+
 /// Whether the filesystem at `path` is mounted read-only.
 pub fn is_read_only(path: &Path) -> Result<bool, SysError> {
     let answer = rustix::fs::statvfs(path).map_err(|errno| SysError::new("reading", path, errno))?;

@@ -10,6 +10,7 @@ use crate::formats::borg::{LONGEST_ENTRY, ObjectId, index};
 use crate::model::finding::{Finding, Severity};
 use crate::source::ReadError;
 use crate::source::tar_export::{at, open_regular, shown};
+use crate::sys::file::is_remote;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -23,9 +24,6 @@ const MOST_OPEN: usize = 64;
 const STEP: usize = 256 << 10;
 /// What is read where the length of an entry is not known before.
 const GUESS: usize = 8 << 10;
-
-/// Filesystems that ask another machine (statfs(2)): FUSE, of which sshfs is, NFS, CIFS, SMB 2, 9P.
-const REMOTE: [u32; 5] = [0x6573_5546, 0x6969, 0xff53_4d42, 0xfe53_4d42, 0x0102_1997];
 
 /// The files of one repository.
 #[derive(Debug)]
@@ -83,7 +81,7 @@ impl Storage {
             }
         };
         let (truth, open) = (OnceLock::new(), Mutex::default());
-        let is_remote = rustix::fs::statfs(path).is_ok_and(|stat| REMOTE.contains(&(stat.f_type as u32)));
+        let is_remote = is_remote(path);
         Ok(Storage { segments, hint, truth, open, is_remote, findings })
     }
 
