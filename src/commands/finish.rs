@@ -7,6 +7,7 @@ use super::{unprinted, write};
 use crate::failure::Failure;
 use crate::finish::{self, Scene};
 use crate::handoff::{self, NextBoot};
+use crate::model::app::AppId;
 use crate::model::ending::Ending;
 use crate::model::finish::Stand;
 use crate::model::progress::Progress;
@@ -40,11 +41,12 @@ impl View for Left {
         if let Some(why) = &self.why {
             lines += &text::wrap("", &format!("Nothing could be done: {why}. It is tried again."));
         }
-        let waiting = self.status.standing.iter().flat_map(|details| &details.waiting);
-        let waiting: Vec<_> = waiting.collect();
-        for job in
-            self.next_boot.iter().flat_map(|next_boot| &next_boot.apps).filter(|job| waiting.contains(&&job.name))
-        {
+        let progress: Vec<_> = self.status.standing.iter().flat_map(|details| &details.progress).collect();
+        let is_new = |name: &AppId| {
+            progress.iter().any(|app| app.name == *name && app.stand == Stand::Waiting && app.reached.is_none())
+        };
+        let jobs = self.next_boot.iter().flat_map(|next_boot| &next_boot.apps);
+        for job in jobs.filter(|job| is_new(&job.name)) {
             lines += &text::wrap("", &format!("{}: {}", job.name, job.tasks.join(", then ")));
             for parked in &job.moves {
                 lines += &text::wrap("  ", &format!("/{} waits in /{}", parked.destination, parked.parked));
@@ -69,7 +71,7 @@ pub fn finish(
     let mut outcome = finish::Outcome::default();
     if host.runs(&target.root) {
         let talk = |sentence: &str| output.say(sentence);
-        let scene = Scene { host, root: &root, talk: &talk, asked: !scheduled };
+        let scene = Scene { host, root: &root, at: &target.root, talk: &talk, asked: !scheduled };
         outcome = finish::finish(&scene).map_err(|error| failed(&error, &root))?;
     }
     let next_boot = handoff::read(&root).map_err(|error| failed(&error, &root))?;
@@ -87,7 +89,7 @@ pub fn finish(
 pub fn commit_when_due(host: &Host, output: &Output, onto: &Path, progress: &dyn Progress) -> Result<Ending, Failure> {
     let due = {
         let (target, root, _) = open_target(host, onto, Access::Read)?;
-        let scene = Scene { host, root: &root, talk: &|_| {}, asked: false };
+        let scene = Scene { host, root: &root, at: &target.root, talk: &|_| {}, asked: false };
         host.runs(&target.root) && finish::is_over(&scene).map_err(|error| failed(&error, &root))?
     };
     if due {

@@ -18,8 +18,6 @@ use std::collections::BTreeSet;
 use std::io;
 use std::time::Duration;
 
-/// How long an app may take to answer after its data came.
-const PATIENCE: Duration = Duration::from_secs(120);
 /// Where FreedomBox expects the dumps that it imports.
 const DUMPS: &str = "var/lib/plinth/backups-data/";
 
@@ -111,7 +109,7 @@ pub(super) fn work(
         done(restore, &app.name, Part::Migrate)?;
     }
     let known = failing(restore, &app.name).unwrap_or_default();
-    let answers = in_part(Part::Check, driver.check(id, patience.min(PATIENCE), &known))?;
+    let answers = in_part(Part::Check, driver.check(id, patience, &known))?;
     if !answers.new.is_empty() {
         return Err(Trouble::Failed(format!(
             "its data is in place, but it does not answer: {}",

@@ -19,12 +19,11 @@ import sys
 import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 
 DUMPS = '/var/lib/plinth/backups-data/'
 PACKAGE = 'freedombox' if importlib.util.find_spec('freedombox') else 'plinth'
-# How long an app may take to answer after it was started.
-PATIENCE = 120
 
 
 def module(name):
@@ -39,6 +38,11 @@ def reason(exception):
         words.append(f'{type(exception).__name__}: {" ".join(text.split())[:400]}')
         exception = exception.__cause__ or exception.__context__
     return '; '.join(words)
+
+
+def inside(path):
+    """A path of the box; its root is the first argument, and another than / only in tests."""
+    return pathlib.Path((sys.argv[1:] or ['/'])[0]) / path.lstrip('/')
 
 
 def run(*args, **options):
@@ -191,10 +195,10 @@ class Box:
         component = self.component(self.app(app))
         dumps = self.dumps(component)
         for path in dumps:
-            pathlib.Path(path).unlink(missing_ok=True)
+            inside(path).unlink(missing_ok=True)
         packet = module('modules.backups.api').Packet('backup', 'apps', '/', [component])
         component.backup_pre(packet)
-        written = [path for path in dumps if os.path.exists(path)]
+        written = [path for path in dumps if inside(path).exists()]
         if not written:
             raise Failed('FreedomBox wrote no dump')
         return {'dumps': written}
@@ -237,8 +241,8 @@ class Box:
         if failed:
             raise Failed(f'FreedomBox\'s step {", ".join(failed)} failed: {"; ".join(errors.seen) or "no reason given"}')
         for path in self.dumps(component):
-            if os.path.exists(path) and path.endswith('.sql'):
-                compare(path)
+            if inside(path).exists() and path.endswith('.sql'):
+                compare(inside(path))
         return {}
 
     def do_migrate(self, app):
@@ -344,10 +348,21 @@ def diagnose(app):
     return failed
 
 
+class Within(urllib.request.HTTPRedirectHandler):
+    """Follows redirections inside the app only: FreedomBox's own login is not there while its service is stopped."""
+
+    def redirect_request(self, request, page, code, message, headers, url):
+        begun, leads = (urllib.parse.urlsplit(place).path.rstrip('/') for place in (request.get_full_url(), url))
+        if not (leads + '/').startswith(begun + '/'):
+            return None
+        return super().redirect_request(request, page, code, message, headers, url)
+
+
 def fetch(app):
     """The app's pages that do not answer, or answer with an error of the server."""
     trusting = ssl.create_default_context()
     trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=trusting), Within())
     bad = {}
     for part in app.components.values():
         for url in getattr(part, 'urls', None) or []:
@@ -355,7 +370,7 @@ def fetch(app):
             if not url.startswith(('http://', 'https://')):
                 continue
             try:
-                with urllib.request.urlopen(url, timeout=60, context=trusting) as answer:
+                with opener.open(url, timeout=60) as answer:
                     code = answer.status
             except urllib.error.HTTPError as error:
                 code = error.code
@@ -402,13 +417,13 @@ def migrate_nextcloud(box):
 
 
 def migrate_roundcube(box):
-    update = pathlib.Path('/usr/share/roundcube/bin/updatedb.sh')
+    update = inside('/usr/share/roundcube/bin/updatedb.sh')
     if update.exists():
         must('runuser', '-u', 'www-data', '--', str(update), '--dir=/usr/share/roundcube/SQL', '--package=roundcube', cwd='/')
 
 
 def migrate_ttrss(box):
-    update = pathlib.Path('/usr/share/tt-rss/www/update.php')
+    update = inside('/usr/share/tt-rss/www/update.php')
     if update.exists():
         must('runuser', '-u', 'www-data', '--', 'php', str(update), '--update-schema=force-yes', cwd='/')
 

@@ -3,8 +3,9 @@
 //! Owns the protocol: one JSON line asks, one answers; see `driver.py`. A child that dies or falls silent is an error
 //! of the request, never of the whole run. Secrets in what FreedomBox prints do not get into the log.
 
+use super::machine::Machine;
 use crate::restore::Numbers;
-use crate::sys::command::{Commands, Talk};
+use crate::sys::command::Talk;
 use crate::sys::host::Host;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -77,15 +78,16 @@ struct Saved {
 
 impl Driver {
     /// Starts the child and lets it load FreedomBox. With `guarded`, the box is not switched off meanwhile.
-    pub(super) fn start(host: &Host, commands: &dyn Commands, log: &Log, guarded: bool) -> Result<Driver, DriverError> {
+    pub(super) fn start(machine: &Machine, host: &Host, log: &Log, guarded: bool) -> Result<Driver, DriverError> {
+        let commands = machine.commands;
         let gone = |error: &dyn std::fmt::Display| DriverError::Gone(format!("cannot be started: {error}"));
         let folder = host.private_directory("driver").map_err(|error| gone(&error))?;
         let program = folder.join("driver.py");
         std::fs::write(&program, PROGRAM).map_err(|error| gone(&error))?;
         let begin = |guarded: bool| -> Result<Driver, DriverError> {
-            let python = [OsStr::new("-u"), program.as_os_str()];
+            let python = [OsStr::new("-u"), program.as_os_str(), machine.at.as_os_str()];
             let log = log.clone();
-            let log = Box::new(move |line: &[u8]| log(redact(&String::from_utf8_lossy(line)).as_bytes()));
+            let log = Box::new(move |line: &[u8]| log(redact(&plain(&String::from_utf8_lossy(line))).as_bytes()));
             let talk = match guarded {
                 false => commands.talk("python3", &python, log),
                 true => {
@@ -214,6 +216,20 @@ impl Drop for Driver {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.folder);
     }
+}
+
+/// Takes colours and other signs for terminals out.
+fn plain(line: &str) -> String {
+    let mut text = String::new();
+    let mut letters = line.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '\u{1b}' => drop(letters.by_ref().find(|end| end.is_ascii_alphabetic())),
+            letter if letter.is_control() && letter != '\t' => {}
+            letter => text.push(letter),
+        }
+    }
+    text
 }
 
 /// Takes the values out of what looks like a secret: FreedomBox hides its own, the programs that it runs may not.

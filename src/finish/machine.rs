@@ -9,6 +9,7 @@ use crate::sys::dir::Dir;
 use crate::sys::fault;
 use std::ffi::OsStr;
 use std::io;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// The service that shows FreedomBox's pages and runs its setup; the same name in every version.
@@ -30,6 +31,8 @@ const LOCK_SECONDS: &str = "DPkg::Lock::Timeout=1800";
 pub(super) struct Machine<'a> {
     pub(super) commands: &'a dyn Commands,
     pub(super) root: &'a Dir,
+    /// Where that root is.
+    pub(super) at: &'a Path,
     pub(super) talk: &'a dyn Fn(&str),
     /// How long to wait between two looks; a test does not wait.
     pub(super) pause: Duration,

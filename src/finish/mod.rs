@@ -28,6 +28,7 @@ use app::Trouble;
 use driver::{Driver, DriverError, Log};
 use machine::{Fetched, Machine};
 use std::io::Write;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -48,6 +49,8 @@ pub struct Scene<'a> {
     pub host: &'a Host,
     /// The box's root.
     pub root: &'a Dir,
+    /// Where that root is.
+    pub at: &'a Path,
     /// Says a sentence to whoever watches.
     pub talk: &'a (dyn Fn(&str) + Sync),
     /// Whether a person asked for it: then apps that were given up are tried again, and no pause is kept.
@@ -80,7 +83,13 @@ pub fn finish(scene: &Scene) -> Result<Outcome, RestoreError> {
         (scene.talk)(sentence);
     };
     let before = ended(scene)?;
-    let machine = Machine { commands: scene.host.commands().as_ref(), root: scene.root, talk: &talk, pause: pause() };
+    let machine = Machine {
+        commands: scene.host.commands().as_ref(),
+        root: scene.root,
+        at: scene.at,
+        talk: &talk,
+        pause: pause(),
+    };
     let mut why = None;
     for id in waiting {
         let restore = Restore::go_on(scene.root.again().map_err(doing("opening the box's root"))?, &id)?;
@@ -128,7 +137,13 @@ fn settle(scene: &Scene) -> Result<(), RestoreError> {
 /// left to do, and only by a clock that the network has set.
 pub fn is_over(scene: &Scene) -> Result<bool, RestoreError> {
     let Some(standing) = restore::standing(scene.root)?.filter(Standing::is_open) else { return Ok(false) };
-    let machine = Machine { commands: scene.host.commands().as_ref(), root: scene.root, talk: &|_| {}, pause: pause() };
+    let machine = Machine {
+        commands: scene.host.commands().as_ref(),
+        root: scene.root,
+        at: scene.at,
+        talk: &|_| {},
+        pause: pause(),
+    };
     if !standing.waiting.is_empty()
         || standing.state != crate::model::state::RestoreState::Restored
         || !machine.has_right_clock()
@@ -149,7 +164,13 @@ pub fn is_over(scene: &Scene) -> Result<bool, RestoreError> {
 
 /// Whether the system is so far up that services can be asked: not while the guard works before any of them.
 pub fn is_up(scene: &Scene) -> bool {
-    let machine = Machine { commands: scene.host.commands().as_ref(), root: scene.root, talk: &|_| {}, pause: pause() };
+    let machine = Machine {
+        commands: scene.host.commands().as_ref(),
+        root: scene.root,
+        at: scene.at,
+        talk: &|_| {},
+        pause: pause(),
+    };
     let asked = machine.run("systemctl", &["is-active", "--quiet", "sysinit.target"]);
     asked.is_ok_and(|output| output.status == Some(0))
 }
@@ -163,11 +184,16 @@ pub fn take_back(scene: &Scene, restore: &mut Restore) -> Result<(), RestoreErro
     }
     restore.begin_undoing()?;
     let log = open_log(scene.root)?;
-    let machine =
-        Machine { commands: scene.host.commands().as_ref(), root: scene.root, talk: scene.talk, pause: pause() };
+    let machine = Machine {
+        commands: scene.host.commands().as_ref(),
+        root: scene.root,
+        at: scene.at,
+        talk: scene.talk,
+        pause: pause(),
+    };
     let taken = (|| -> Result<(), Trouble> {
         machine.stop_service().map_err(Trouble::Failed)?;
-        let mut driver = Driver::start(scene.host, machine.commands, &log, true)?;
+        let mut driver = Driver::start(&machine, scene.host, &log, true)?;
         driver.begin()?;
         let apps = restore.plan().apps.clone();
         for plan in apps.iter().rev().filter(|app| app.road.restores()) {
@@ -235,12 +261,19 @@ fn open_log(root: &Dir) -> Result<Log, RestoreError> {
     }))
 }
 
-/// How long to wait between two looks at a service; tests have services that never take time.
+/// Whether the programs of this machine are a test's: its services never take time.
+fn is_staged() -> bool {
+    cfg!(feature = "faults") && std::env::var_os("LIFEBOAT_PROGRAMS").is_some()
+}
+
+/// How long to wait between two looks at a service.
 fn pause() -> Duration {
-    if cfg!(feature = "faults") && std::env::var_os("LIFEBOAT_PROGRAMS").is_some() {
-        return Duration::from_millis(10);
-    }
-    Duration::from_secs(5)
+    if is_staged() { Duration::from_millis(10) } else { Duration::from_secs(5) }
+}
+
+/// How long an app may take to answer after its data came.
+fn patience() -> Duration {
+    if is_staged() { Duration::ZERO } else { Duration::from_secs(120) }
 }
 
 /// One run over the apps of one restore.
@@ -286,7 +319,7 @@ impl Run<'_> {
     fn driver(&mut self, guarded: bool) -> Result<&mut Driver, DriverError> {
         let driver = match self.driver.take() {
             Some(driver) => driver,
-            None => Driver::start(self.scene.host, self.machine.commands, self.log, guarded)?,
+            None => Driver::start(self.machine, self.scene.host, self.log, guarded)?,
         };
         Ok(self.driver.insert(driver))
     }
@@ -435,7 +468,7 @@ impl Run<'_> {
             self.driver(true)?.begin()?;
         }
         let Some(driver) = self.driver.as_mut() else { return Err(Trouble::Gone("it is gone".into())) };
-        app::work(&mut self.restore, driver, plan, Duration::from_secs(120))?;
+        app::work(&mut self.restore, driver, plan, patience())?;
         if self.is_committed() {
             // Nobody can undo it any more.
             self.restore.free_old(&plan.name)?;

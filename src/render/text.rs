@@ -204,7 +204,7 @@ impl View for Status {
             RestoreState::None => "no restore",
             RestoreState::Interrupted => "INTERRUPTED: run 'lifeboat resume' or 'lifeboat undo'",
             RestoreState::WaitingForBoot => {
-                "done as far as possible from outside; the rest is done on the box when it runs"
+                "done as far as possible so far; the box does the rest by itself when it runs"
             }
             RestoreState::Restored if is_short(details) => {
                 "NOT all apps are restored; the old data is kept until 'lifeboat commit'"

@@ -78,7 +78,7 @@ fn go_back(
     let mut work = || -> Result<(), RestoreError> {
         if host.runs(&target.root) {
             let root = restore.root().again().map_err(restore::doing("opening the box's root"))?;
-            let scene = Scene { host, root: &root, talk: &talk, asked: true };
+            let scene = Scene { host, root: &root, at: &target.root, talk: &talk, asked: true };
             if finish::is_up(&scene) {
                 finish::take_back(&scene, restore)?;
             }

@@ -307,6 +307,8 @@ pub(super) fn is_moved(root: &Dir, records: &[Record], step: &Step) -> Result<bo
                 (noted, moved) = (Some((*parked, *live, backwards)), false);
             }
             Record::Moved { step: id } if *id == step.id => moved = true,
+            // It left its parked name on the way back, which it only does when it has come back there.
+            Record::Exchanging { step: id, .. } if *id == step.id && backwards => return Ok(false),
             Record::Undone { step: id } if *id == step.id => return Ok(false),
             _ => {}
         }

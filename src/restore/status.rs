@@ -120,7 +120,10 @@ fn stand(root: &Dir, records: &[Record], plan: &RestorePlan, taken_over: &dyn Fn
     };
     let named = |wanted: Stand| progress.iter().filter(move |app| app.stand == wanted).map(|app| app.name.clone());
     let unfinished = |app: &AppId| progress.iter().any(|other| other.name == *app && other.stand != Stand::Finished);
-    let done = plan.apps.iter().filter(|app| settled && app.road.restores() && !unfinished(&app.name));
+    let done = plan
+        .apps
+        .iter()
+        .filter(|app| settled && app.road.restores() && !taken_over(&app.name) && !unfinished(&app.name));
     Standing {
         state,
         id: plan.id.clone(),
