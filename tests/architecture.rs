@@ -25,11 +25,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("plan", &["model", "formats", "survey", "source", "verify"]),
     ("restore", &["model", "formats", "sys", "fault", "survey", "source", "verify", "plan"]),
     ("handoff", &["model", "formats", "sys", "fault", "survey", "source", "verify", "plan", "restore"]),
+    ("finish", &["model", "sys", "fault", "survey", "restore", "handoff"]),
     ("salvage", &["model", "formats", "sys", "survey", "source"]),
     // What the user meets.
     ("failure", &["model", "formats", "sys", "survey", "source", "verify", "plan", "restore", "handoff", "salvage"]),
     // The chain of stages as a whole.
-    ("rescue", &["model", "sys", "survey", "source", "verify", "plan", "restore", "handoff", "salvage", "failure"]),
+    (
+        "rescue",
+        &["model", "sys", "survey", "source", "verify", "plan", "restore", "handoff", "finish", "salvage", "failure"],
+    ),
     ("render", &["model", "survey", "source", "verify", "plan", "restore", "handoff", "salvage", "failure", "rescue"]),
     ("cli", &["model"]),
     ("guide", &["model", "sys", "survey", "source", "restore", "failure", "rescue", "render"]),
@@ -40,8 +44,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "commands",
         &[
-            "model", "sys", "survey", "source", "verify", "plan", "restore", "handoff", "salvage", "failure", "rescue",
-            "render", "cli", "guide", "web",
+            "model", "sys", "survey", "source", "verify", "plan", "restore", "handoff", "finish", "salvage", "failure",
+            "rescue", "render", "cli", "guide", "web",
         ],
     ),
     ("main", &["model", "sys", "failure", "render", "cli", "guide", "web", "commands"]),
