@@ -1,10 +1,12 @@
 """One box: a copy of a release's root, started as a container with a network of its own.
 
 The container boots the real systemd and FreedomBox. It has a private network namespace, so that its firewall is not
-the host's, and a private tree of control groups, for hosts that still have the old one. Only processes that were
+the host's, and a private tree of control groups, for hosts that still have the old one. It may not set the clock: that is
+the host's, and even setting a time zone can move it. Only processes that were
 started here are ever ended. `kill` is the power cut: everything that ran is gone at once.
 """
 
+import json
 import os
 import pathlib
 import shutil
@@ -24,11 +26,21 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 BOOT = """
 umount --recursive /sys/fs/cgroup 2>/dev/null || umount --lazy /sys/fs/cgroup
 mount -t cgroup2 none /sys/fs/cgroup || exit 9
+# Its own part of the tree: boxes that shared one would end each other's services.
+mkdir --parents "/sys/fs/cgroup/box-$1" && echo $$ >"/sys/fs/cgroup/box-$1/cgroup.procs" || exit 9
 export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1
 exec systemd-nspawn --quiet --register=no --keep-unit --machine="$1" --private-network --resolv-conf=off --timezone=off \
-    --link-journal=no --console=pipe --capability=all --bind-ro="$2:$3" --bind-ro="$4:$5" --directory="$6" --boot \
+    --link-journal=no --console=pipe --capability=all --drop-capability=CAP_SYS_TIME --bind-ro="$2:$3" --bind-ro="$4:$5" --directory="$6" --boot \
     systemd.unit=multi-user.target
 """
+
+
+def last_json(text):
+    """The value that a program in a box printed last; FreedomBox itself prints before it."""
+    lines = [line for line in text.splitlines() if line.startswith(("{", "["))]
+    if not lines:
+        raise BoxError(f"no result was printed, only: {text[-300:]}")
+    return json.loads(lines[-1])
 
 
 class BoxError(Exception):
@@ -54,9 +66,23 @@ class Box:
         (box.folder / "version").write_text(version)
         if not booted:
             packages.put(box.root)
+        # A test's box may be lost with the machine; its speed matters more.
+        (box.root / "etc/dpkg/dpkg.cfg.d/unsafe-io").write_text("force-unsafe-io\n")
         # Two boxes are never the same machine. Empty, not "uninitialized": that would enable every unit of Debian.
         (box.root / "etc/machine-id").write_text("")
         (box.root / INSIDE.lstrip("/")).mkdir(parents=True, exist_ok=True)
+        return box
+
+    @classmethod
+    def copy(cls, name, other):
+        """Makes a box that is like another, which is stopped."""
+        if other.leader:
+            raise BoxError(f"the box {other.name} runs; stop it first")
+        box = cls(name)
+        box.remove()
+        box.folder.mkdir(parents=True)
+        release.snapshot(other.root, box.root)
+        (box.folder / "version").write_text(other.version)
         return box
 
     @property
@@ -129,6 +155,10 @@ class Box:
         """Waits until FreedomBox set its essential apps up."""
         is_set_up = lambda: self.ask("python3", f"{INSIDE}/is_set_up.py") == "yes"  # noqa: E731
         self.wait(is_set_up, seconds, "set its essential apps up", pause=3)
+
+    def wait_for_service(self, seconds=240):
+        """Waits until FreedomBox's service answers."""
+        self.wait(lambda: self.ask("systemctl", "is-active", "plinth") == "active", seconds, "start FreedomBox's service")
 
     def online(self, on=True):
         """Lets the package source be reached, or not."""

@@ -11,6 +11,8 @@ import release
 
 ADDRESS = "http://127.0.0.1:8999"
 SERVICE = "package-source.service"
+# What a test needs beside an app's own packages.
+BESIDE = {"kiwix": ["zim-tools"]}
 # Where a box sees the folder.
 INSIDE = "/srv/package-source"
 
@@ -56,6 +58,8 @@ def fetch(version, apps):
     for app in missing:
         names = dependencies(work, app)
         why = download(work, at, names) if names else ""
+        if not why and app in BESIDE:
+            download(work, at, BESIDE[app])
         (at / "fetched" / app).write_text(why)
     release.remove(work)
     index = release.output("apt-ftparchive", "packages", ".", cwd=at)
@@ -68,6 +72,12 @@ def refusals(version, apps):
     """The apps that cannot be installed, each with apt's reason."""
     said = {app: (folder(version) / "fetched" / app).read_text() for app in apps}
     return {app: why for app, why in said.items() if why}
+
+
+def own(version, app):
+    """The packages of an app that its release does not have from the start."""
+    names = dependencies(release.root(version), app)
+    return [name for name in names if list(folder(version).glob(f"{name}_*.deb"))]
 
 
 def dependencies(root, app):

@@ -5,6 +5,7 @@ no locked-in names. Roots, and boxes made of them, are subvolumes of one btrfs f
 filesystem is the one that real boxes have.
 """
 
+import hashlib
 import os
 import pathlib
 import subprocess
@@ -94,11 +95,9 @@ def remove(subvolume):
     """Removes a subvolume, and those that were made inside it."""
     if not subvolume.exists():
         return
-    below = output("btrfs", "subvolume", "list", "-o", subvolume).splitlines()
-    for line in sorted(below, reverse=True):
-        inner = store() / line.split(" path ", 1)[1]
-        run("btrfs", "property", "set", inner, "ro", "false")
-        run("btrfs", "subvolume", "delete", inner, stdout=subprocess.DEVNULL)
+    for line in output("btrfs", "subvolume", "list", "-o", subvolume).splitlines():
+        remove(store() / line.split(" path ", 1)[1])
+    run("btrfs", "property", "set", subvolume, "ro", "false")
     run("btrfs", "subvolume", "delete", subvolume, stdout=subprocess.DEVNULL)
 
 
@@ -135,6 +134,23 @@ def install(root, suite, packages):
         stdout=subprocess.DEVNULL,
     )
     policy.unlink()
+
+
+def apps(version):
+    """The apps that a release has, whether its packages can be installed or not."""
+    program = "freedombox" if (root(version) / "usr/bin/freedombox").exists() else "plinth"
+    listed = in_root(root(version), program, "--list-apps", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    return {line.strip() for line in listed.stdout.splitlines() if line.strip().replace("_", "").isalnum()}
+
+
+def installed_version(version):
+    """The version of the package in a release's root."""
+    return output("dpkg-query", "--admindir", root(version) / "var/lib/dpkg", "-W", "-f", "${Version}", "freedombox")
+
+
+def short(names):
+    """A short name for a set of names."""
+    return hashlib.sha256(" ".join(sorted(names)).encode()).hexdigest()[:8]
 
 
 def root(version):

@@ -81,9 +81,10 @@ class Gitweb:
     """A public and a private repository, each with one commit."""
 
     def seed(self):
+        run("git", "config", "--global", "--replace-all", "safe.directory", "*")
         for name, is_private in (("secret-recipes", True), ("public-notes", False)):
             privileged("gitweb").create_repo(name=name, description="test", owner="Zoe", is_private=is_private)
-            work, git = "/tmp/work", ["git", "-c", "safe.directory=*", "-c", "core.hooksPath=/dev/null"]
+            work, git = "/tmp/work", ["git", "-c", "core.hooksPath=/dev/null"]
             shutil.rmtree(work, ignore_errors=True)
             run(*git, "clone", "--quiet", f"/var/lib/git/{name}.git", work)
             put(f"{work}/soup.txt", f"soup of {name}\n")
@@ -357,6 +358,7 @@ class Kiwix:
         put("/tmp/zim/icon.png", bytes.fromhex(
             "89504e470d0a1a0a0000000d4948445200000030000000300800000000de1a38080000001449444154789c63601805a360148c"
             "825130080000b4000185fb7dd80000000049454e44ae426082"))
+        run("apt-get", "--quiet=2", "--assume-yes", "install", "zim-tools")
         run("zimwriterfs", "--welcome=index.html", "--illustration=icon.png", "--language=eng", "--title=Test book",
             "--description=A book", "--creator=Zoe", "--publisher=Zoe", "--name=test-book", "--skip-libmagic-check",
             "/tmp/zim", "/tmp/test_book.zim")
