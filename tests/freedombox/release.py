@@ -8,6 +8,7 @@ filesystem is the one that real boxes have.
 import hashlib
 import os
 import pathlib
+import shutil
 import subprocess
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -30,6 +31,8 @@ PACKAGES = (
 COMPONENTS = "main contrib non-free-firmware"
 # The registries' clocks are not ours.
 APT = ["-oAcquire::Check-Valid-Until=false", "-oAcquire::Check-Date=false", "-oAPT::Sandbox::User=root"]
+# Programs that all this is made with.
+TOOLS = "apt-ftparchive btrfs mkfs.btrfs mmdebstrap nsenter systemd-nspawn unshare".split()
 # What a disk image has that a plain installation has not.
 FINISH = r"""
 set -eu
@@ -58,7 +61,7 @@ def output(*command, **options):
 def mirror():
     """The Debian mirror: `MIRROR`, else the host's own."""
     named = os.environ.get("MIRROR")
-    return named or output("bash", "-c", '. "$0"/image-build/prerequisites; debian_mirror', TOP)
+    return (named or output("bash", "-c", '. "$0"/image-build/prerequisites; debian_mirror', TOP)).rstrip("/")
 
 
 def store():
@@ -75,6 +78,40 @@ def store():
         # A test's box may be lost with the machine; its speed matters more.
         run("mount", "-o", "loop,noatime,compress=zstd:1,commit=120,nobarrier", file, at)
     return at
+
+
+def close():
+    """Unmounts it, when no box uses it; also the way to find out is to try."""
+    subprocess.run(["umount", CACHE / "store"], stderr=subprocess.DEVNULL, check=False)
+
+
+def obstacle():
+    """Why boxes cannot be made and started on this machine; `None` where they can."""
+    if os.geteuid() != 0:
+        return "it has to be root"
+    missing = [name for name in TOOLS if not shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin:/sbin")]
+    if missing:
+        return f"programs are missing: {' '.join(missing)}"
+    mount = "umount --recursive /sys/fs/cgroup; umount --lazy /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup"
+    tried = subprocess.run(
+        ["unshare", "--mount", "--net", "--pid", "--fork", "--propagation", "private", "bash", "-c", mount],
+        capture_output=True, text=True, check=False,
+    )
+    if tried.returncode:
+        return f"no container can be started here: {' '.join(tried.stderr.split())[-200:]}"
+    try:
+        store()
+    except subprocess.CalledProcessError as error:
+        return f"no btrfs file can be mounted here: {error}"
+    address = mirror()
+    if not address:
+        return "no Debian mirror is known; name one in MIRROR"
+    for debian in dict.fromkeys(debian for debian, _ in RELEASES.values()):
+        command = ["/usr/lib/apt/apt-helper", "download-file", f"{address}/dists/{debian}/InRelease", CACHE / "reached"]
+        if subprocess.run(command, capture_output=True, check=False).returncode:
+            return f"the Debian mirror cannot be reached for {debian}"
+    (CACHE / "reached").unlink()
+    return None
 
 
 def root_at(name):

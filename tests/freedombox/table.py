@@ -2,7 +2,6 @@
 
 import json
 
-SIGNS = {"works": "works", "not restored": "said: not restored"}
 
 
 def markdown(chain):
@@ -34,3 +33,46 @@ def write(folder, chain):
     name = f"{chain['from']}-to-{chain['onto']}" + ("" if chain["box"] == "set up" else "-" + chain["box"].replace(" ", "-"))
     (folder / f"{name}.json").write_text(json.dumps(chain, indent=1, ensure_ascii=False) + "\n")
     (folder / f"{name}.md").write_text(markdown(chain))
+
+
+def read(folder):
+    """The chains that were written to a folder."""
+    return [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]
+
+
+def title(chain):
+    """A chain's name in the table of all."""
+    return f"{chain['from']} → {chain['onto']}" + ("" if chain["box"] == "set up" else f", {chain['box']}")
+
+
+def all_chains(folder, unproven):
+    """The table of all apps and chains, and the reasons for what is not proven."""
+    chains = read(folder)
+    if not chains:
+        return ""
+    names = sorted({row["app"] for chain in chains for row in chain["rows"]})
+    heads = [title(chain) for chain in chains]
+    lines = ["| app | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
+    notes = []
+    for name in names:
+        cells = []
+        for chain in chains:
+            row = next((row for row in chain["rows"] if row["app"] == name), None)
+            cells.append(cell(row))
+            if row and row["result"] != "works":
+                notes.append(f"- {name}, {title(chain)}: {row['result']}: {'; '.join(row['why'])[:300]}")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    lines += ["", *(f"{title(chain)}: {chain['counts']}." for chain in chains), ""]
+    reasons = {f"{name}: {why}" for chain in chains for part in ("not installed", "not seeded", "not answering")
+               for name, why in chain["source"][part].items()}
+    lines += ["Not proven, with the reason:", ""]
+    lines += [f"- {name}: {why}" for name, why in sorted(unproven.items())] + [f"- {reason}" for reason in sorted(reasons)]
+    return "\n".join([*lines, "", *notes, ""])
+
+
+def cell(row):
+    """One app in one chain."""
+    if row is None:
+        return "–"
+    took = f" ({row['seconds']} s)" if row.get("seconds") is not None else ""
+    return row["result"] + took
