@@ -556,7 +556,7 @@ fn power_cut_at_any_point_of_undoing_on_the_running_box_ends_in_old_data() {
             (name.to_owned(), *hit)
         })
         .collect();
-    let cases = sample(&points, 9);
+    let cases = sample(&points, 13);
     let wrong = in_parallel(&cases, |(name, hit)| {
         let case = prepared();
         let about = |what: String| Err(format!("{name}:{hit}: {what}"));

@@ -207,6 +207,14 @@ fn describe_next_boot(input: &Input, manifest: &Manifest, placed: &[(RelPath, Re
     if app.road == Road::Parked {
         app.next_boot.push("move the restored files in".into());
     }
+    let is_unknown = |name: &String| input.unknown_owners.contains(name);
+    let has_unknown = |from: &RelPath| {
+        input.contents.root(from).is_some_and(|content| content.users.union(&content.groups).any(is_unknown))
+    };
+    // People's accounts are not in a file; only the running box knows them.
+    if app.road == Road::InPlace && placed.iter().any(|(from, _)| has_unknown(from)) {
+        app.next_boot.push("give its files to the accounts that exist by then".into());
+    }
     let restores = |file: &RelPath| placed.iter().any(|(from, _)| file.is_within(from));
     if let Some(database) = manifest.database.as_ref().filter(|database| restores(&database.dump)) {
         let engine = match database.engine {
