@@ -131,10 +131,10 @@ fn place(restore: &mut Restore, app: &AppPlan, numbers: &Numbers, dumps: &[Strin
             remove(restore, &path)?;
         }
     }
+    restore.give_owners(&app.name, numbers)?;
     if app.road != Road::Parked {
         return Ok(());
     }
-    restore.give_owners(&app.name, numbers)?;
     restore.root().sync_filesystem().map_err(doing("writing the app's data to the disk"))?;
     for step in &steps {
         restore.move_in(step)?;

@@ -182,6 +182,7 @@ pub fn take_back(scene: &Scene, restore: &mut Restore) -> Result<(), RestoreErro
     if !restore.records().iter().any(changed) {
         return Ok(());
     }
+    restore.mark_interrupted()?;
     restore.begin_undoing()?;
     let log = open_log(scene.root)?;
     let machine = Machine {

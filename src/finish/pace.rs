@@ -52,3 +52,38 @@ fn routes(host: &Host) -> String {
     let lines = text.lines().skip(1).map(|line| line.split_whitespace().take(3).collect::<Vec<_>>().join(" "));
     lines.collect::<Vec<_>>().join(";")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::command::Programs;
+    use crate::sys::host::SystemClock;
+    use crate::sys::mount::KernelMounter;
+    use std::fs;
+    use std::sync::Arc;
+
+    #[test]
+    fn attempts_in_vain_become_rare_and_a_changed_network_is_tried_at_once() {
+        let temp = tempfile::tempdir().unwrap();
+        let run = temp.path().join("run");
+        fs::create_dir_all(temp.path().join("proc/net")).unwrap();
+        fs::create_dir(&run).unwrap();
+        let host = Host::new(temp.path(), &run, Arc::new(KernelMounter), Arc::new(Programs), Arc::new(SystemClock));
+        let at = |seconds: u64| fs::write(temp.path().join("proc/uptime"), format!("{seconds}.00 1.00\n")).unwrap();
+        let mut attempts = 0;
+        // A day of starts every 15 minutes.
+        for minute in (1..24 * 60).step_by(15) {
+            at(minute * 60);
+            if is_due(&host) {
+                attempts += 1;
+                note(&host, false);
+            }
+        }
+        assert!((6..=14).contains(&attempts), "{attempts} attempts on the first day");
+        assert!(!is_due(&host));
+        fs::write(temp.path().join("proc/net/route"), "Iface\nend0 00000000 0101A8C0 x\n").unwrap();
+        assert!(is_due(&host));
+        note(&host, true);
+        assert!(is_due(&host), "after getting on it goes on");
+    }
+}

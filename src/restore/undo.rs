@@ -67,6 +67,11 @@ impl Restore {
         self.record(Record::Undone { step: step.id })
     }
 
+    /// Notes that undoing was begun on the running box: cut off, it goes on at the next start of it.
+    pub fn mark_interrupted(&self) -> Result<(), RestoreError> {
+        place::set_interrupted(self.root(), true)
+    }
+
     /// Notes that from here on it only goes back.
     pub fn begin_undoing(&mut self) -> Result<(), RestoreError> {
         if self.is_going_back() { Ok(()) } else { self.note_undoing() }
@@ -174,6 +179,7 @@ impl Restore {
                 self.remove_file(path)?;
             }
         }
+        self.remove_kept()?;
         let failed = || doing("removing empty directories");
         let area = place::make_area(self.root())?;
         remove_empty_tree(&area, b"parked").and_then(|()| remove_empty_tree(&area, b"bin")).map_err(failed())

@@ -19,13 +19,16 @@ pub struct Output {
     pub stderr: Vec<u8>,
 }
 
+/// Hears what a program writes to standard error, line by line.
+pub type Listener = Box<dyn Fn(&[u8]) + Send>;
+
 /// Runs programs.
 pub trait Commands: Send + Sync {
     /// Runs `program` with `args` and waits for its end.
     fn run(&self, program: &str, args: &[&OsStr]) -> io::Result<Output>;
 
-    /// Starts `program` to talk with it by lines. What it writes to standard error goes to `log`, line by line.
-    fn talk(&self, program: &str, args: &[&OsStr], log: Box<dyn Fn(&[u8]) + Send>) -> io::Result<Talk>;
+    /// Starts `program` to talk with it by lines. What it writes to standard error goes to `log`.
+    fn talk(&self, program: &str, args: &[&OsStr], log: Listener) -> io::Result<Talk>;
 }
 
 /// Programs of this machine.
@@ -38,7 +41,7 @@ impl Commands for Programs {
         Ok(Output { status: output.status.code(), stdout: output.stdout, stderr: output.stderr })
     }
 
-    fn talk(&self, program: &str, args: &[&OsStr], log: Box<dyn Fn(&[u8]) + Send>) -> io::Result<Talk> {
+    fn talk(&self, program: &str, args: &[&OsStr], log: Listener) -> io::Result<Talk> {
         let mut command = prepare(program, args)?;
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let taken = (child.stdin.take(), child.stdout.take(), child.stderr.take());
