@@ -14,7 +14,7 @@ import subprocess
 HERE = pathlib.Path(__file__).resolve().parent
 TOP = HERE.parent.parent
 # Everything slow is kept here.
-CACHE = pathlib.Path(os.environ.get("LIFEBOAT_BOXES", TOP / "build/freedombox")).resolve()
+CACHE = pathlib.Path(os.environ.get("LIFEBOAT_BOXES") or TOP / "build/freedombox").resolve()
 # Only address space: the file is sparse.
 ROOM = "60G"
 
