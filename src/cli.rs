@@ -94,7 +94,14 @@ pub enum Command {
     /// Put all old data back.
     Undo(OntoArgs),
     /// Remove the old data for good.
-    Commit(OntoArgs),
+    Commit {
+        /// Which box.
+        #[command(flatten)]
+        onto: OntoArgs,
+        /// Only when the 14 days are over for which the old data is kept; the box runs this every day.
+        #[arg(long)]
+        when_due: bool,
+    },
     /// Walk through a rescue, one question at a time.
     Guide {
         /// Look into this disk image as well.
@@ -105,7 +112,14 @@ pub enum Command {
         root: Vec<PathBuf>,
     },
     /// Finish on the running box what a restore left for it; its next boot starts this by itself.
-    Finish(OntoArgs),
+    Finish {
+        /// Which box.
+        #[command(flatten)]
+        onto: OntoArgs,
+        /// Not sooner than it is due, and nothing that was given up; the box runs this.
+        #[arg(long)]
+        scheduled: bool,
+    },
 }
 
 /// What to restore where.

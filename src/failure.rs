@@ -3,6 +3,7 @@
 //! Built once, at the top, from the stages' errors. How it ended decides the exit code.
 
 use crate::export::ExportError;
+pub use crate::model::cause::chain;
 use crate::model::ending::Ending;
 use crate::model::plan::{Blocker, BlockerKind};
 use crate::model::state::DataState;
@@ -13,8 +14,6 @@ use crate::survey::SurveyError;
 use crate::survey::target::TargetError;
 use crate::verify::VerifyError;
 use serde::Serialize;
-use std::error::Error;
-use std::fmt::Write as _;
 
 /// A run that stopped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -64,6 +63,10 @@ impl Failure {
             RestoreError::Committed(_) | RestoreError::Undone(_) => {
                 (Ending::Usage, "there is nothing left to do; 'lifeboat plan' begins another restore")
             }
+            RestoreError::NeedsRunningBox(_) => (
+                Ending::Usage,
+                "start the box normally and run '/var/lib/lifeboat/bin/lifeboat undo --onto /' there; nothing was changed",
+            ),
             RestoreError::Nothing => (Ending::Usage, "run 'lifeboat plan' and 'lifeboat restore' first"),
             RestoreError::Source(ReadError::NotABackup(_)) => (Ending::NoBackup, "name another backup"),
             RestoreError::Source(_) | RestoreError::SourceChanged { .. } => (
@@ -97,20 +100,6 @@ impl Failure {
         };
         Failure { ending, sentence: chain(error), state, advice: advice.into() }
     }
-}
-
-/// The error and its causes as one sentence.
-pub fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let inner_text = inner.to_string();
-        if !text.ends_with(&inner_text) {
-            let _ = write!(text, ": {inner_text}");
-        }
-        cause = inner.source();
-    }
-    text
 }
 
 impl From<SurveyError> for Failure {

@@ -9,7 +9,7 @@
 //! Archive ──export──▶ one file in FreedomBox's own form
 //! Survey + Contents + Report + choices ──plan──▶ RestorePlan (immutable; its digest is the PlanId)
 //! RestorePlan + Consent ──restore──▶ Outcome, with a journal on the target at every moment
-//! Outcome ──handoff──▶ what the installed system runs at its next boot
+//! Outcome ──handoff──▶ what the installed system runs at its next boot ──finish (there)──▶ each app works again
 //! ```
 //!
 //! Promises: a source is never written to; old data stays until `commit`; success is never reported when anything
@@ -22,6 +22,7 @@ pub mod cli;
 pub mod commands;
 pub mod export;
 pub mod failure;
+pub mod finish;
 pub mod formats;
 pub mod guide;
 pub mod handoff;

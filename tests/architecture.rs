@@ -26,6 +26,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("plan", &["model", "formats", "survey", "source", "verify"]),
     ("restore", &["model", "formats", "sys", "fault", "survey", "source", "verify", "plan"]),
     ("handoff", &["model", "formats", "sys", "fault", "survey", "source", "verify", "plan", "restore"]),
+    ("finish", &["model", "sys", "fault", "survey", "restore", "handoff"]),
     ("salvage", &["model", "formats", "sys", "survey", "source"]),
     // What the user meets.
     (
@@ -33,7 +34,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &["model", "formats", "sys", "survey", "source", "verify", "export", "plan", "restore", "handoff", "salvage"],
     ),
     // The chain of stages as a whole.
-    ("rescue", &["model", "sys", "survey", "source", "verify", "plan", "restore", "handoff", "salvage", "failure"]),
+    (
+        "rescue",
+        &["model", "sys", "survey", "source", "verify", "plan", "restore", "handoff", "finish", "salvage", "failure"],
+    ),
     (
         "render",
         &[
@@ -50,8 +54,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "commands",
         &[
-            "model", "sys", "survey", "source", "verify", "export", "plan", "restore", "handoff", "salvage", "failure",
-            "rescue", "render", "cli", "guide", "web",
+            "model", "sys", "survey", "source", "verify", "export", "plan", "restore", "handoff", "finish", "salvage",
+            "failure", "rescue", "render", "cli", "guide", "web",
         ],
     ),
     ("main", &["model", "sys", "failure", "render", "cli", "guide", "web", "commands"]),

@@ -332,6 +332,10 @@ fn box_at(version: &str, packages: &[&str]) -> SmallBox {
         status += &format!("Package: {package}\nStatus: install ok installed\nArchitecture: all\nVersion: 1\n\n");
     }
     fs::write(path, status).unwrap();
+    let database = rusqlite::Connection::open(box_.root.join("var/lib/plinth/plinth.sqlite3")).unwrap();
+    for app in if packages.is_empty() { &[][..] } else { &["minetest", "radicale", "mumble"] } {
+        database.execute("INSERT OR REPLACE INTO plinth_module VALUES (?1, 1)", [app]).unwrap();
+    }
     box_
 }
 

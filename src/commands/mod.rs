@@ -44,8 +44,9 @@ pub fn run(host: &Host, cli: &Cli) -> Ending {
         Command::Status(args) => look::status(host, &output, &args.onto),
         Command::Resume(args) => write::resume(host, &output, &args.onto, progress),
         Command::Undo(args) => write::undo(host, &output, &args.onto, progress),
-        Command::Commit(args) => write::commit(host, &output, &args.onto, progress),
-        Command::Finish(args) => finish::finish(host, &output, &args.onto, progress),
+        Command::Commit { onto, when_due: false } => write::commit(host, &output, &onto.onto, progress),
+        Command::Commit { onto, when_due: true } => finish::commit_when_due(host, &output, &onto.onto, progress),
+        Command::Finish { onto, scheduled } => finish::finish(host, &output, &onto.onto, *scheduled, progress),
         Command::Guide { image, root } => {
             let mut prompter = prompt::prompter(cli.plain);
             guide::run(host, image, root, prompter.as_mut(), progress)

@@ -1,8 +1,9 @@
 //! What the installed system does at its next boot: units, the program and the job, written into the target.
 //!
 //! Owns `lifeboat-guard.service` (finishes an interrupted exchange before any app starts), `lifeboat-finish.service`
-//! and `.timer` (finish what needs a running system), the program under `var/lib/lifeboat/bin` and the job file. Every
-//! file is noted in the restore's journal before it is written, so `undo` removes it again; writing twice is harmless.
+//! and `.timer` (finish what needs a running system), `lifeboat-release.service` and `.timer` (remove the old data after
+//! 14 days), the program under `var/lib/lifeboat/bin` and the job file. The job file tells people what waits, and its
+//! presence starts the work; what the work is, the journals say. Every file is noted in the restore's journal before it is written, so `undo` removes it again; writing twice is harmless.
 //! Never starts anything and never touches FreedomBox's own files.
 
 pub mod program;
@@ -32,6 +33,16 @@ const FINISH: [Unit; 2] = [
     Unit {
         name: "lifeboat-finish.timer",
         text: include_str!("units/lifeboat-finish.timer"),
+        wanted_by: Some("timers.target"),
+    },
+];
+
+/// Looks every day whether the old data was kept for long enough.
+const RELEASE: [Unit; 2] = [
+    Unit { name: "lifeboat-release.service", text: include_str!("units/lifeboat-release.service"), wanted_by: None },
+    Unit {
+        name: "lifeboat-release.timer",
+        text: include_str!("units/lifeboat-release.timer"),
         wanted_by: Some("timers.target"),
     },
 ];
@@ -86,8 +97,11 @@ pub fn guard(restore: &mut Restore, program: &mut dyn Read) -> Result<(), Restor
     place(restore, &GUARD)
 }
 
-/// Writes the job and the units that start it; nothing where no app waits.
+/// Writes the job and the units that start it, where an app waits, and those that remove the old data in the end.
 pub fn write(restore: &mut Restore) -> Result<NextBoot, RestoreError> {
+    for unit in &RELEASE {
+        place(restore, unit)?;
+    }
     let next_boot = next_boot(restore);
     if next_boot.apps.is_empty() {
         return Ok(next_boot);
@@ -118,6 +132,17 @@ fn next_boot(restore: &Restore) -> NextBoot {
         }
     });
     NextBoot { format: 1, plan: plan.id.clone(), apps: apps.collect() }
+}
+
+/// Removes the job of a box on which nothing waits any more: the scheduled start has nothing to do.
+pub fn clear(root: &Dir) -> Result<(), RestoreError> {
+    let job = path(JOB)?;
+    let failed = || doing(format!("removing \"{job}\""));
+    if root.stat(&job).map_err(failed())?.is_none() {
+        return Ok(());
+    }
+    let at = root.parent(&job).map_err(failed())?;
+    at.remove_file(job.file_name()).and_then(|()| at.sync()).map_err(failed())
 }
 
 /// Reads the job on a target; `None` where nothing was handed over.

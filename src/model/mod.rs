@@ -7,11 +7,13 @@
 pub mod app;
 pub mod archive;
 pub mod bytes;
+pub mod cause;
 pub mod digest;
 pub mod disk;
 pub mod ending;
 pub mod entry;
 pub mod finding;
+pub mod finish;
 pub mod installation;
 pub mod manifest;
 pub mod path;

@@ -182,6 +182,13 @@ pub enum Road {
     Blocked,
 }
 
+impl Road {
+    /// Whether data of the app is restored on it, now or when the box runs.
+    pub fn restores(self) -> bool {
+        matches!(self, Road::InPlace | Road::Parked)
+    }
+}
+
 /// The verdict on versions (R11).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "is")]

@@ -115,7 +115,7 @@ fn holds_anything(input: &Input, archived: &ArchivedApp) -> bool {
     archived.paths.iter().any(|path| input.contents.root(path).is_some_and(|content| content.entries > 0))
 }
 
-/// In place when the app's packages are there and its files are all that counts. Parked when the app has to be
+/// In place when the app's packages are there, FreedomBox has set it up, and its files are all that counts. Parked when the app has to be
 /// installed or set up first, and when its files only mean something together with a database or with settings that a
 /// running FreedomBox imports: then files and import change together, at the next boot.
 fn road(input: &Input, app: &Manifest, placed: &[(RelPath, RelPath)]) -> Road {
@@ -123,9 +123,9 @@ fn road(input: &Input, app: &Manifest, placed: &[(RelPath, RelPath)]) -> Road {
     if placed.is_empty() {
         Road::NoData
     } else if !version::is_installed(app, box_)
+        || box_.set_up(&app.id).is_none()
         || app.database.is_some()
         || app.settings_file.as_ref().is_some_and(|file| placed.iter().any(|(from, _)| file.is_within(from)))
-        || (app.is_essential_at(&box_.freedombox) && box_.set_up(&app.id).is_none())
     {
         Road::Parked
     } else {
@@ -206,6 +206,14 @@ fn describe_next_boot(input: &Input, manifest: &Manifest, placed: &[(RelPath, Re
     }
     if app.road == Road::Parked {
         app.next_boot.push("move the restored files in".into());
+    }
+    let is_unknown = |name: &String| input.unknown_owners.contains(name);
+    let has_unknown = |from: &RelPath| {
+        input.contents.root(from).is_some_and(|content| content.users.union(&content.groups).any(is_unknown))
+    };
+    // People's accounts are not in a file; only the running box knows them.
+    if app.road == Road::InPlace && placed.iter().any(|(from, _)| has_unknown(from)) {
+        app.next_boot.push("give its files to the accounts that exist by then".into());
     }
     let restores = |file: &RelPath| placed.iter().any(|(from, _)| file.is_within(from));
     if let Some(database) = manifest.database.as_ref().filter(|database| restores(&database.dump)) {

@@ -8,10 +8,12 @@ use crate::model::archive::{ArchiveSummary, BackupLocation, FoundAs, Generation}
 use crate::model::bytes;
 use crate::model::disk::{Disk, Volume};
 use crate::model::finding::{Finding, Report, Severity, Verdict};
+use crate::model::finish::{AppProgress, Stand};
 use crate::model::installation::Installation;
+use crate::model::site::AREA;
 use crate::model::state::RestoreState;
 use crate::model::survey::Survey;
-use crate::rescue::Status;
+use crate::rescue::{Details, Status};
 use std::fmt::Write as _;
 
 /// Widest line.
@@ -216,9 +218,14 @@ impl View for Status {
             RestoreState::None => "no restore",
             RestoreState::Interrupted => "INTERRUPTED: run 'lifeboat resume' or 'lifeboat undo'",
             RestoreState::WaitingForBoot => {
-                "done as far as possible from outside; the rest is done on the box when it runs"
+                "done as far as possible so far; the box does the rest by itself when it runs"
             }
-            RestoreState::Restored => "restored; the old data is kept until 'lifeboat commit'",
+            RestoreState::Restored if is_short(details) => {
+                "NOT all apps are restored; the old data is kept until 'lifeboat commit'"
+            }
+            RestoreState::Restored => {
+                "restored; the old data is kept until 'lifeboat commit', and the box removes it after 14 days"
+            }
             RestoreState::RolledBack => "undone: the old data is in place",
             RestoreState::Committed => "restored and committed: the old data is gone",
         };
@@ -231,7 +238,40 @@ impl View for Status {
         if !details.waiting.is_empty() {
             lines += &wrap("", &format!("Waiting for the running box: {}.", names(&details.waiting)));
         }
+        details.progress.iter().for_each(|app| lines += &progress(app));
         lines
+    }
+}
+
+/// Whether an app was given up.
+fn is_short(details: &Details) -> bool {
+    details.progress.iter().any(|app| app.stand == Stand::NotRestored)
+}
+
+/// Where an app stands that is not finished; nothing of one on which no work was done so far.
+fn progress(app: &AppProgress) -> String {
+    let why = app.why.as_deref().unwrap_or("the work on it was begun");
+    let failures = match app.failures {
+        0 => String::new(),
+        1 => " (1 attempt failed)".to_owned(),
+        more => format!(" ({more} attempts failed)"),
+    };
+    match app.stand {
+        Stand::Waiting if app.why.is_some() || app.reached.is_some() => {
+            wrap("  ", &format!("{}: {why}{failures}", app.name))
+        }
+        Stand::Finished | Stand::Waiting => String::new(),
+        Stand::NotRestored => {
+            let kept = match app.parked {
+                true => format!(
+                    " Its data is in /{AREA}/parked/{}, below the names of its places. 'lifeboat finish --onto /' on the \
+                     box tries again.",
+                    app.name
+                ),
+                false => " Its files are in place; 'lifeboat undo --onto /' on the box goes back.".to_owned(),
+            };
+            wrap("", &format!("NOT restored: {}: {why}.{kept}", app.name))
+        }
     }
 }
 

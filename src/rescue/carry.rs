@@ -3,6 +3,7 @@
 use super::prepare::{Prepared, open_target, skips};
 use super::{Done, Status};
 use crate::failure::Failure;
+use crate::finish::{self, Scene};
 use crate::handoff::{self, program};
 use crate::model::ending::Ending;
 use crate::model::progress::Progress;
@@ -13,6 +14,7 @@ use crate::survey::owners::Owners;
 use crate::survey::target::{Access, Target};
 use crate::sys::host::Host;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 /// Carries out a prepared plan that the user consented to.
 pub fn carry_out(host: &Host, prepared: Prepared, consent: &Consent, progress: &dyn Progress) -> Result<Done, Failure> {
@@ -41,8 +43,7 @@ pub fn resume(host: &Host, onto: &Path, progress: &dyn Progress) -> Result<Done,
     let program = program::find(&target.installation.architecture);
     let mut notes = Vec::new();
     if restore.is_going_back() {
-        let undone = restore.undo(host.commands().as_ref(), &target.root, progress);
-        undone.map_err(|error| Failure::of_restore(&error, restore.data_state()))?;
+        notes = go_back(host, &target, &mut restore, progress)?;
     } else if restore.is_committing() {
         let committed = restore.commit(host.commands().as_ref(), &target.root, progress);
         committed.map_err(|error| Failure::of_restore(&error, restore.data_state()))?;
@@ -59,11 +60,34 @@ pub fn resume(host: &Host, onto: &Path, progress: &dyn Progress) -> Result<Done,
 /// Puts all old data back.
 pub fn undo(host: &Host, onto: &Path, progress: &dyn Progress) -> Result<Done, Failure> {
     let (target, mut restore) = take_up(host, onto)?;
-    let undone = restore.undo(host.commands().as_ref(), &target.root, progress);
-    undone.map_err(|error| Failure::of_restore(&error, restore.data_state()))?;
+    let notes = go_back(host, &target, &mut restore, progress)?;
     let status = stand(&restore)?;
     let_go(restore, target)?;
-    Ok(Done { ending: Ending::Done, status, notes: Vec::new() })
+    Ok(Done { ending: Ending::Done, status, notes })
+}
+
+/// Undoes. On the running box FreedomBox helps: it stops the services meanwhile and imports what databases held before.
+fn go_back(
+    host: &Host,
+    target: &Target,
+    restore: &mut Restore,
+    progress: &dyn Progress,
+) -> Result<Vec<String>, Failure> {
+    let notes = Mutex::new(Vec::new());
+    let talk = |sentence: &str| notes.lock().map(|mut notes| notes.push(sentence.to_owned())).unwrap_or_default();
+    let mut work = || -> Result<(), RestoreError> {
+        if host.runs(&target.root) {
+            let root = restore.root().again().map_err(restore::doing("opening the box's root"))?;
+            let scene = Scene { host, root: &root, at: &target.root, talk: &talk, asked: true };
+            if finish::is_up(&scene) {
+                finish::take_back(&scene, restore)?;
+            }
+        }
+        restore.undo(host.commands().as_ref(), &target.root, progress)
+    };
+    let undone = work();
+    undone.map_err(|error| Failure::of_restore(&error, restore.data_state()))?;
+    Ok(notes.into_inner().unwrap_or_default())
 }
 
 /// Removes the old data for good.

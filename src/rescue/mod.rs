@@ -9,6 +9,7 @@ pub mod prepare;
 use crate::model::app::AppId;
 use crate::model::archive::ArchiveId;
 use crate::model::ending::Ending;
+use crate::model::finish::AppProgress;
 use crate::model::state::{DataState, RestoreState};
 use crate::restore::Standing;
 use crate::survey::Place;
@@ -78,15 +79,19 @@ pub struct Details {
     pub data: DataState,
     /// Apps that are finished.
     pub done: Vec<AppId>,
-    /// Apps that wait for the next normal start.
+    /// Apps that wait for the running box.
     pub waiting: Vec<AppId>,
+    /// What the running box has to do, app by app, and how far it is.
+    pub progress: Vec<AppProgress>,
+    /// Since when nothing is left to do, in seconds since 1970, where the box knows.
+    pub settled: Option<i64>,
 }
 
 impl Status {
     /// From what the journals say.
     pub fn of(standing: Option<Standing>) -> Status {
         let Some(standing) = standing else { return Status { state: RestoreState::None, standing: None } };
-        let Standing { state, id, data, done, waiting } = standing;
-        Status { state, standing: Some(Details { plan: id.to_string(), data, done, waiting }) }
+        let Standing { state, id, data, done, waiting, progress, settled } = standing;
+        Status { state, standing: Some(Details { plan: id.to_string(), data, done, waiting, progress, settled }) }
     }
 }

@@ -15,13 +15,13 @@ use crate::sys::{fault, tree};
 
 /// What is at a step's two names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Names {
-    staged: Option<Stat>,
-    live: Option<Stat>,
+pub(super) struct Names {
+    pub(super) staged: Option<Stat>,
+    pub(super) live: Option<Stat>,
 }
 
 impl Names {
-    fn inodes(&self) -> (Option<u64>, Option<u64>) {
+    pub(super) fn inodes(&self) -> (Option<u64>, Option<u64>) {
         (self.staged.map(|stat| stat.ino), self.live.map(|stat| stat.ino))
     }
 }
@@ -60,7 +60,7 @@ pub(super) fn data(root: &Dir, plan: &RestorePlan, records: &[Record], step: &St
 }
 
 /// Whether the exchange of two names that held these inodes happened; `None` when neither is so.
-fn happened(now: Names, staged: Option<u64>, live: Option<u64>) -> Option<bool> {
+pub(super) fn happened(now: Names, staged: Option<u64>, live: Option<u64>) -> Option<bool> {
     // There was nothing to move.
     if (staged, live) == (None, None) || now.inodes() == (live, staged) {
         return Some(true);
@@ -165,7 +165,15 @@ impl Restore {
 
     /// Moves those files into the staging area, where they stay with the restored file that they belong to.
     pub(super) fn set_strangers_aside(&self, step: &Step) -> Result<(), RestoreError> {
-        for path in self.strangers(step)? {
+        self.set_aside(step, self.strangers(step)?)
+    }
+
+    /// Moves files that lie beside a step's file, where they are there, into the staging area.
+    pub(super) fn set_aside(&self, step: &Step, paths: Vec<RelPath>) -> Result<(), RestoreError> {
+        for path in paths {
+            if self.root().stat(&path).map_err(super::writing(&path))?.is_none() {
+                continue;
+            }
             let stage = place::make_stage(self.root(), &self.plan().id, step)?;
             let name = [step.id.to_string().as_bytes(), b"-", path.file_name()].concat();
             let at = self.root().parent(&path).map_err(super::writing(&path))?;

@@ -8,11 +8,13 @@
 
 use crate::model::app::AppId;
 use crate::model::digest::TreeDigest;
+use crate::model::finish::Part;
 use crate::model::path::RelPath;
 use crate::model::plan::{PlanId, RestorePlan};
 use crate::sys::dir::Dir;
 use crate::sys::fault;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Write};
 
@@ -27,6 +29,11 @@ pub enum Record {
     Plan {
         /// The plan.
         plan: Box<RestorePlan>,
+    },
+    /// Which restore of this box it is, from 1: what a later one has too, an earlier one no longer does.
+    Numbered {
+        /// One more than the highest on the box before.
+        number: u64,
     },
     /// A directory was made that was not there before, so that undoing removes it again.
     Made {
@@ -68,10 +75,76 @@ pub enum Record {
     },
     /// Everything for the next boot is written.
     HandedOff,
-    /// The next boot finished an app.
+    /// The running box begins to work on an app.
+    Attempt {
+        /// The app.
+        app: AppId,
+    },
+    /// How the running box found an app before it did anything to it.
+    Found {
+        /// The app.
+        app: AppId,
+        /// Whether it was not installed.
+        fresh: bool,
+    },
+    /// Which of FreedomBox's diagnostics failed for an app before its data was put in place.
+    Failing {
+        /// The app.
+        app: AppId,
+        /// Their names.
+        checks: BTreeSet<String>,
+    },
+    /// A part of an app's work is done and on the medium.
+    Reached {
+        /// The app.
+        app: AppId,
+        /// The part.
+        part: Part,
+    },
+    /// The work on an app stopped; it will be tried again.
+    Stopped {
+        /// The app.
+        app: AppId,
+        /// Why, a sentence.
+        why: String,
+        /// Whether it was a failure; waiting for packages is none, however long it takes.
+        failure: bool,
+    },
+    /// A parked tree is about to be exchanged with what is in its place.
+    Moving {
+        /// The step that parked it.
+        step: u32,
+        /// Inode at the parked name before; `None` when nothing is there.
+        parked: Option<u64>,
+        /// Inode at the live name before; `None` when nothing is there.
+        live: Option<u64>,
+    },
+    /// The parked tree is in its place.
+    Moved {
+        /// The step that parked it.
+        step: u32,
+    },
+    /// The running box finished an app.
     Finished {
         /// The app.
         app: AppId,
+    },
+    /// The running box gave an app up. What is not in its place stays parked.
+    GaveUp {
+        /// The app.
+        app: AppId,
+        /// Why, a sentence.
+        why: String,
+    },
+    /// Undoing brought back what an app's database held before.
+    TakenBack {
+        /// The app.
+        app: AppId,
+    },
+    /// Nothing is left to do, and the clock was right: from here on the days are counted that the old data is kept.
+    Settled {
+        /// Seconds since 1970.
+        at: i64,
     },
     /// Undoing began: from here on the restore only goes backwards.
     Undoing,

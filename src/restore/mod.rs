@@ -10,13 +10,15 @@
 
 pub mod exchange;
 pub mod journal;
+mod movein;
 mod place;
 mod snapshot;
 mod stage;
 mod status;
 mod undo;
 
-pub use status::{Standing, data_on, standing};
+pub use movein::{Numbers, name};
+pub use status::{Standing, data_on, restores, standing};
 
 use crate::model::entry::Entry;
 use crate::model::path::{BadPath, RelPath};
@@ -117,6 +119,9 @@ pub enum RestoreError {
         /// The live path.
         path: RelPath,
     },
+    /// Undoing needs the running box.
+    #[error("the running box changed databases or settings of {0}, and only the running box can bring them back")]
+    NeedsRunningBox(String),
     /// The journal cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -173,9 +178,11 @@ impl Restore {
             }
             None => {}
         }
+        let number = status::highest_number(&root)?.saturating_add(1);
         place::clear_finished(&root, &plan.id)?;
         let directory = place::make_restore(&root, &plan.id)?;
-        let journal = Journal::start(&directory, plan.clone())?;
+        let mut journal = Journal::start(&directory, plan.clone())?;
+        journal.write(Record::Numbered { number })?;
         Ok(Restore { root, plan, journal, _lock: lock })
     }
 
@@ -194,6 +201,12 @@ impl Restore {
             _ => {}
         }
         Restore::open(root, &standing.id, lock)
+    }
+
+    /// Takes up a restore whose apps the running box finishes, also one that was committed.
+    pub fn go_on(root: Dir, id: &PlanId) -> Result<Restore, RestoreError> {
+        let lock = lock(&place::make_area(&root)?)?;
+        Restore::open(root, id, lock)
     }
 
     fn open(root: Dir, id: &PlanId, lock: File) -> Result<Restore, RestoreError> {
@@ -339,9 +352,9 @@ impl Restore {
         place::set_interrupted(&self.root, false)
     }
 
-    /// Records that the next boot finished an app.
-    pub fn finish_app(&mut self, app: &crate::model::app::AppId) -> Result<(), RestoreError> {
-        Ok(self.journal.write(Record::Finished { app: app.clone() })?)
+    /// Adds a record; it is on the medium when this returns.
+    pub fn record(&mut self, record: Record) -> Result<(), RestoreError> {
+        Ok(self.journal.write(record)?)
     }
 }
 

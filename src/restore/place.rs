@@ -31,6 +31,11 @@ pub(super) fn staged(id: &PlanId, step: &Step) -> Result<RelPath, RestoreError> 
     Ok(stage(id, step)?.join(step.id.to_string().as_bytes())?)
 }
 
+/// Where the running box keeps what it saved before it changed it, until the restore is undone or committed.
+pub(super) fn kept(id: &PlanId) -> Result<RelPath, RestoreError> {
+    Ok(restore(id)?.join(b"kept")?)
+}
+
 pub(super) fn make_area(root: &Dir) -> Result<Dir, RestoreError> {
     make_private(root, &area()?)
 }

@@ -2,9 +2,10 @@
 
 use super::exchange::{self, Data};
 use super::journal::{self, Journal, JournalError, Record};
-use super::{RestoreError, doing};
+use super::{RestoreError, doing, movein};
 use crate::model::app::AppId;
-use crate::model::plan::{Action, PlanId, RestorePlan, Road, Step};
+use crate::model::finish::{AppProgress, Stand};
+use crate::model::plan::{Action, PlanId, RestorePlan, Step};
 use crate::model::site::AREA;
 use crate::model::state::{DataState, RestoreState};
 use crate::sys::dir::Dir;
@@ -22,15 +23,21 @@ pub struct Standing {
     pub data: DataState,
     /// Apps whose data is in place and which need nothing more.
     pub done: Vec<AppId>,
-    /// Apps that wait for the next normal boot.
+    /// Apps that wait for the running box.
     pub waiting: Vec<AppId>,
+    /// What the running box has to do, app by app, and how far it is.
+    pub progress: Vec<AppProgress>,
+    /// Since when nothing is left to do, in seconds since 1970; `None` where that is not known.
+    pub settled: Option<i64>,
 }
 
 /// The restore that a target has now: the one in progress, else the newest; `None` when there never was one.
 pub fn standing(root: &Dir) -> Result<Option<Standing>, RestoreError> {
-    let mut all = read_all(root)?;
-    all.sort_by_key(|(age, standing)| (standing.is_open(), *age));
-    Ok(all.pop().map(|(_, standing)| standing))
+    let mut all = restores(root)?;
+    if let Some(open) = all.iter().position(Standing::is_open) {
+        return Ok(Some(all.swap_remove(open)));
+    }
+    Ok(all.pop())
 }
 
 /// The restore that has to be finished, undone or committed before another one may begin.
@@ -45,8 +52,38 @@ impl Standing {
     }
 }
 
-/// Every restore on the target with the time of its last record.
-fn read_all(root: &Dir) -> Result<Vec<(i64, Standing)>, RestoreError> {
+/// The highest number that a restore on the target has; 0 where there is none.
+pub(super) fn highest_number(root: &Dir) -> Result<u64, RestoreError> {
+    Ok(read_all(root)?.iter().map(|(records, _)| number(records)).max().unwrap_or(0))
+}
+
+fn number(records: &[Record]) -> u64 {
+    records
+        .iter()
+        .find_map(|record| if let Record::Numbered { number } = record { Some(*number) } else { None })
+        .unwrap_or(0)
+}
+
+/// Every restore on the target, the newest last. What a later one has as well, an earlier one has no more: the newest
+/// data of an app is the one that the user wants.
+pub fn restores(root: &Dir) -> Result<Vec<Standing>, RestoreError> {
+    let all = read_all(root)?;
+    let mut standings = Vec::new();
+    for (at, (records, plan)) in all.iter().enumerate() {
+        let later = all.iter().skip(at + 1);
+        let taken_over = |app: &AppId| {
+            later.clone().any(|(records, plan)| {
+                let undone = records.iter().any(|record| matches!(record, Record::RolledBack));
+                !undone && plan.apps.iter().any(|other| other.name == *app && other.road.restores())
+            })
+        };
+        standings.push(stand(root, records, plan, &taken_over));
+    }
+    Ok(standings)
+}
+
+/// Every restore on the target with its records, in the order in which they began.
+fn read_all(root: &Dir) -> Result<Vec<(Vec<Record>, RestorePlan)>, RestoreError> {
     let failed = || doing("looking for earlier restores");
     let restores = match root.dir(&format!("{AREA}/restores").parse()?) {
         Ok(restores) => restores,
@@ -56,41 +93,97 @@ fn read_all(root: &Dir) -> Result<Vec<(i64, Standing)>, RestoreError> {
     let mut all = Vec::new();
     for name in restores.names().map_err(failed())? {
         let directory = restores.child(&name).map_err(failed())?;
-        let Some(stat) = directory.stat_child(b"journal").map_err(failed())? else { continue };
+        if directory.stat_child(b"journal").map_err(failed())?.is_none() {
+            continue;
+        }
         let records = match Journal::read(&directory) {
             // The power was cut before anything was done; the directory is reused or removed by the next restore.
             Err(JournalError::NeverBegan) => continue,
             other => other?,
         };
-        if let Some(plan) = journal::plan(&records) {
-            all.push((stat.mtime.secs, stand(root, &records, plan)));
+        if let Some(plan) = journal::plan(&records).cloned() {
+            all.push((records, plan));
         }
     }
+    all.sort_by(|(a, one), (b, other)| (number(a), one.id.as_str()).cmp(&(number(b), other.id.as_str())));
     Ok(all)
 }
 
-fn stand(root: &Dir, records: &[Record], plan: &RestorePlan) -> Standing {
+fn stand(root: &Dir, records: &[Record], plan: &RestorePlan, taken_over: &dyn Fn(&AppId) -> bool) -> Standing {
     let state = state(records, plan);
     let settled = matches!(state, RestoreState::Restored | RestoreState::WaitingForBoot | RestoreState::Committed);
-    let waiting = waiting(records, plan);
+    let progress: Vec<AppProgress> = if settled {
+        let apps = plan.apps.iter().filter(|app| app.waits_for_boot() && !taken_over(&app.name));
+        apps.map(|app| progress(root, records, plan, &app.name)).collect()
+    } else {
+        Vec::new()
+    };
+    let named = |wanted: Stand| progress.iter().filter(move |app| app.stand == wanted).map(|app| app.name.clone());
+    let unfinished = |app: &AppId| progress.iter().any(|other| other.name == *app && other.stand != Stand::Finished);
     let done = plan
         .apps
         .iter()
-        .filter(|app| settled && matches!(app.road, Road::InPlace | Road::Parked) && !waiting.contains(&app.name));
-    let done = done.map(|app| app.name.clone()).collect();
+        .filter(|app| settled && app.road.restores() && !taken_over(&app.name) && !unfinished(&app.name));
     Standing {
         state,
         id: plan.id.clone(),
         data: data_state(root, plan, records),
-        done,
-        waiting: if settled { waiting } else { Vec::new() },
+        done: done.map(|app| app.name.clone()).collect(),
+        waiting: named(Stand::Waiting).collect(),
+        settled: records
+            .iter()
+            .rev()
+            .find_map(|record| if let Record::Settled { at } = record { Some(*at) } else { None }),
+        progress,
     }
 }
 
-fn waiting(records: &[Record], plan: &RestorePlan) -> Vec<AppId> {
-    let finished = |app: &AppId| records.iter().any(|record| matches!(record, Record::Finished { app: a } if a == app));
-    let waits = plan.apps.iter().filter(|app| app.waits_for_boot() && !finished(&app.name));
-    waits.map(|app| app.name.clone()).collect()
+/// How far the running box is with an app.
+fn progress(root: &Dir, records: &[Record], plan: &RestorePlan, app: &AppId) -> AppProgress {
+    let mut seen =
+        AppProgress { name: app.clone(), stand: Stand::Waiting, reached: None, failures: 0, why: None, parked: false };
+    // An attempt that says neither how it ended nor that it only waits was cut off, and counts as a failure.
+    let mut open = false;
+    for record in records {
+        match record {
+            Record::Attempt { app: of } if of == app => {
+                // After it was given up, somebody asked for another try.
+                if seen.stand == Stand::NotRestored {
+                    (seen.stand, seen.failures) = (Stand::Waiting, 0);
+                }
+                seen.failures += u32::from(open);
+                open = true;
+            }
+            Record::Reached { app: of, part } if of == app => seen.reached = Some(*part),
+            Record::Stopped { app: of, why, failure } if of == app => {
+                seen.failures += u32::from(*failure);
+                (open, seen.why) = (false, Some(why.clone()));
+            }
+            Record::Finished { app: of } if of == app => {
+                (open, seen.stand, seen.why) = (false, Stand::Finished, None);
+            }
+            Record::GaveUp { app: of, why } if of == app => {
+                (open, seen.stand, seen.why) = (false, Stand::NotRestored, Some(why.clone()));
+            }
+            _ => {}
+        }
+    }
+    let mut parked = plan.steps.iter().filter(|step| step.app == *app && step.action == Action::Park);
+    seen.parked = parked.any(|step| !movein::is_moved(root, records, step).unwrap_or(false));
+    seen
+}
+
+/// Apps that the running box still has to work on.
+pub(super) fn waits(records: &[Record], plan: &RestorePlan) -> bool {
+    let ended = |app: &AppId| {
+        let of = |record: &&Record| match record {
+            Record::Attempt { app: of } | Record::Finished { app: of } | Record::GaveUp { app: of, .. } => of == app,
+            _ => false,
+        };
+        // Another attempt after it was given up takes it up again.
+        !matches!(records.iter().rev().find(of), None | Some(Record::Attempt { .. }))
+    };
+    plan.apps.iter().any(|app| app.waits_for_boot() && !ended(&app.name))
 }
 
 pub(super) fn state(records: &[Record], plan: &RestorePlan) -> RestoreState {
@@ -103,17 +196,20 @@ pub(super) fn state(records: &[Record], plan: &RestorePlan) -> RestoreState {
         || !has(|record| matches!(record, Record::HandedOff))
     {
         RestoreState::Interrupted
-    } else if waiting(records, plan).is_empty() {
-        RestoreState::Restored
-    } else {
+    } else if waits(records, plan) {
         RestoreState::WaitingForBoot
+    } else {
+        RestoreState::Restored
     }
 }
 
 /// In which state the user's data is: what the records leave open, the disk answers.
 pub(super) fn data_state(root: &Dir, plan: &RestorePlan, records: &[Record]) -> DataState {
     let has = |wanted: fn(&Record) -> bool| records.iter().any(wanted);
-    let live: Vec<&Step> = plan.steps.iter().filter(|step| step.action != Action::Park).collect();
+    // What is parked is not in its place until the running box begins to move it there.
+    let begun =
+        |step: &Step| records.iter().any(|record| matches!(record, Record::Moving { step: id, .. } if *id == step.id));
+    let live: Vec<&Step> = plan.steps.iter().filter(|step| step.action != Action::Park || begun(step)).collect();
     if live.is_empty() || has(|record| matches!(record, Record::RolledBack)) {
         return DataState::OldDataActive;
     }
@@ -121,8 +217,13 @@ pub(super) fn data_state(root: &Dir, plan: &RestorePlan, records: &[Record]) -> 
     if has(|record| matches!(record, Record::Committing)) {
         return DataState::Committed;
     }
-    let seen: Result<Vec<Data>, RestoreError> =
-        live.into_iter().map(|step| exchange::data(root, plan, records, step)).collect();
+    let seen: Result<Vec<Data>, RestoreError> = live
+        .into_iter()
+        .map(|step| match step.action {
+            Action::Park => movein::data(root, records, step),
+            Action::Exchange | Action::SetAside => exchange::data(root, plan, records, step),
+        })
+        .collect();
     match seen {
         Ok(seen) if seen.iter().all(|data| *data == Data::Old) => DataState::OldDataActive,
         Ok(seen) if seen.iter().all(|data| *data == Data::New) => DataState::NewDataActive,

@@ -6,7 +6,10 @@
 use super::exchange::Data;
 use super::journal::{JournalError, Record};
 use super::{Restore, RestoreError, doing, place};
+use crate::model::app::AppId;
+use crate::model::finish::Part;
 use crate::model::path::RelPath;
+use crate::model::plan::{Action, Step};
 use crate::model::progress::{Event, Phase, Progress};
 use crate::model::site::AREA;
 use crate::model::state::RestoreState;
@@ -23,22 +26,14 @@ impl Restore {
         if self.is_committing() {
             return Err(RestoreError::Committing(self.plan().id.clone()));
         }
-        if !self.is_going_back() {
-            self.note_undoing()?;
+        let imported = self.imported();
+        if !imported.is_empty() {
+            let names: Vec<&str> = imported.iter().map(AppId::as_str).collect();
+            return Err(RestoreError::NeedsRunningBox(names.join(", ")));
         }
-        let steps = self.plan().steps.clone();
-        for step in steps.iter().rev() {
-            let undone =
-                self.records().iter().any(|record| matches!(record, Record::Undone { step: id } if *id == step.id));
-            if undone {
-                continue;
-            }
-            if self.data_of(step)? == Data::New {
-                place::set_interrupted(self.root(), true)?;
-                self.set_strangers_aside(step)?;
-                self.swap(step)?;
-            }
-            self.journal_mut().write(Record::Undone { step: step.id })?;
+        self.begin_undoing()?;
+        for step in self.plan().steps.clone().iter().rev() {
+            self.undo_step(step)?;
             progress.event(Event::Advance { bytes: 0, entries: 1 });
         }
         fault::point("undo.exchanged").map_err(doing("undoing the restore"))?;
@@ -51,8 +46,53 @@ impl Restore {
         Ok(self.journal_mut().write(Record::RolledBack)?)
     }
 
-    /// Notes that from here on it only goes back. On a disk that staging filled up there is no room for the note: as
-    /// long as nothing was exchanged, what was staged makes the room.
+    /// Puts the old data of one app back, after [`Restore::begin_undoing`]. Can be called again.
+    pub fn undo_app(&mut self, app: &AppId) -> Result<(), RestoreError> {
+        let steps: Vec<Step> = self.plan().steps.iter().filter(|step| step.app == *app).cloned().collect();
+        steps.iter().rev().try_for_each(|step| self.undo_step(step))
+    }
+
+    fn undo_step(&mut self, step: &Step) -> Result<(), RestoreError> {
+        if self.records().iter().any(|record| matches!(record, Record::Undone { step: id } if *id == step.id)) {
+            return Ok(());
+        }
+        if step.action == Action::Park {
+            self.move_back(step)?;
+        }
+        if self.data_of(step)? == Data::New {
+            place::set_interrupted(self.root(), true)?;
+            self.set_strangers_aside(step)?;
+            self.swap(step)?;
+        }
+        self.record(Record::Undone { step: step.id })
+    }
+
+    /// Notes that undoing was begun on the running box: cut off, it goes on at the next start of it.
+    pub fn mark_interrupted(&self) -> Result<(), RestoreError> {
+        place::set_interrupted(self.root(), true)
+    }
+
+    /// Notes that from here on it only goes back.
+    pub fn begin_undoing(&mut self) -> Result<(), RestoreError> {
+        if self.is_going_back() { Ok(()) } else { self.note_undoing() }
+    }
+
+    /// Apps whose database or settings the running box may have changed, and did not bring back yet.
+    pub fn imported(&self) -> Vec<AppId> {
+        let saved = self.records().iter().filter_map(|record| match record {
+            Record::Reached { app, part: Part::Save } => Some(app),
+            _ => None,
+        });
+        let back = |app: &AppId| {
+            self.records().iter().any(|record| matches!(record, Record::TakenBack { app: a } if a == app))
+        };
+        let mut apps: Vec<AppId> = saved.filter(|app| !back(app)).cloned().collect();
+        apps.dedup();
+        apps
+    }
+
+    /// Notes it. On a disk that staging filled up there is no room for the note: as long as nothing was exchanged,
+    /// what was staged makes the room.
     fn note_undoing(&mut self) -> Result<(), RestoreError> {
         let full = |error: &JournalError| matches!(error, JournalError::Io { source, .. } if is_full(source));
         match self.journal_mut().write(Record::Undoing) {
@@ -66,6 +106,9 @@ impl Restore {
 
     /// Removes the files and directories that Lifeboat wrote outside its own directory, newest first.
     fn remove_placed(&mut self) -> Result<(), RestoreError> {
+        if self.is_needed_by_others()? {
+            return Ok(());
+        }
         for record in self.records().to_vec().iter().rev() {
             match record {
                 Record::Writing { path } => self.remove_file(path)?,
@@ -114,9 +157,43 @@ impl Restore {
             _ => return Err(RestoreError::Unfinished(self.plan().id.clone())),
         }
         self.remove_snapshot(commands, at)?;
+        for app in self.plan().apps.clone() {
+            self.free_old(&app.name)?;
+        }
+        self.remove_kept()?;
         self.clean_up(progress)?;
         self.journal_mut().write(Record::Committed)?;
-        Ok(())
+        self.leave()
+    }
+
+    /// Removes the units and the program, when nothing on the box needs them any more: this restore is committed and
+    /// has no app that waits, and so are all others. Can be called again.
+    pub fn leave(&mut self) -> Result<(), RestoreError> {
+        let committed = super::status::state(self.records(), self.plan()) == RestoreState::Committed;
+        let waits = super::status::waits(self.records(), self.plan());
+        if !committed || waits || self.is_needed_by_others()? {
+            return Ok(());
+        }
+        for record in self.records().to_vec().iter().rev() {
+            if let Record::Writing { path } = record {
+                self.remove_file(path)?;
+            }
+        }
+        self.remove_kept()?;
+        let failed = || doing("removing empty directories");
+        let area = place::make_area(self.root())?;
+        remove_empty_tree(&area, b"parked").and_then(|()| remove_empty_tree(&area, b"bin")).map_err(failed())
+    }
+
+    /// Whether another restore on the box still needs the units and the program.
+    fn is_needed_by_others(&self) -> Result<bool, RestoreError> {
+        let all = super::status::restores(self.root())?;
+        Ok(all.iter().any(|other| other.id != self.plan().id && (other.is_open() || !other.waiting.is_empty())))
+    }
+
+    fn remove_kept(&self) -> Result<(), RestoreError> {
+        let directory = place::make_restore(self.root(), &self.plan().id)?;
+        tree::remove(&directory, b"kept").map_err(doing("removing what the running box had saved"))
     }
 
     /// Removes the staging areas: the old data after a restore, the restored data after undoing it.
@@ -150,6 +227,7 @@ impl Restore {
         let failed = || doing("removing empty directories");
         let area = place::make_area(self.root())?;
         remove_empty_tree(&area, b"parked").map_err(failed())?;
+        self.remove_kept()?;
         let directory = place::make_restore(self.root(), &self.plan().id)?;
         tree::remove(&directory, b"owners").map_err(failed())
     }

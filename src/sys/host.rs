@@ -72,6 +72,20 @@ impl Host {
         self.root.join("dev").join(below)
     }
 
+    /// Whether `root` is the root of the system that is running, and not one that is only mounted.
+    pub fn runs(&self, root: &Path) -> bool {
+        #[cfg(feature = "faults")]
+        if let Some(stands_for_it) = std::env::var_os("LIFEBOAT_RUNNING") {
+            return root == Path::new(&stands_for_it);
+        }
+        root == Path::new("/")
+    }
+
+    /// A file of this boot: it is gone after the next start.
+    pub fn runtime_file(&self, name: &str) -> PathBuf {
+        self.runtime.join(name)
+    }
+
     /// A path below `/run`.
     pub fn run(&self, below: impl AsRef<Path>) -> PathBuf {
         self.root.join("run").join(below)

@@ -209,8 +209,8 @@ pub fn pack(source: &Path, apps: &[App], archive: &Path) {
     let name = "var/lib/plinth/backups-manifests/sample.json";
     put(source, name, manifest.to_string());
     // Numbers of another box become names, as in every archive; the map is tar's own.
-    put(source, "../owners", "+106 radicale:106\n");
-    put(source, "../groups", "+109 radicale:109\n");
+    put(source, "../owners", "+106 radicale:106\n+140 gituser:140\n");
+    put(source, "../groups", "+109 radicale:109\n+141 gituser:141\n");
     sh(&format!(
         "cd '{}'; tar --sparse --xattrs --acls --owner-map=../owners --group-map=../groups -czf '{}' {} {name}",
         source.display(),

@@ -23,6 +23,8 @@ UNITS = {
     b"lifeboat-finish.service": None,
     b"lifeboat-finish.timer": b"timers.target.wants",
     b"lifeboat-guard.service": None,
+    b"lifeboat-release.service": None,
+    b"lifeboat-release.timer": b"timers.target.wants",
 }
 
 

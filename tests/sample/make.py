@@ -41,7 +41,7 @@ def road(app, release, never_booted):
         return "parked", "its packages are not installed"
     if app.imports:
         return "parked", "it has a database to import"
-    if app.essential and never_booted:
+    if never_booted:
         return "parked", "FreedomBox has not set it up yet"
     return "in-place", "its packages are installed"
 

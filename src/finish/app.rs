@@ -1,0 +1,276 @@
+//! The work for one app, while FreedomBox's service is stopped.
+//!
+//! Every part is recorded when it is done; what is recorded is not done again, what is not is done as if for the first
+//! time. Parts look at the disk and at FreedomBox, never at the record alone.
+
+use super::driver::{Driver, DriverError};
+use crate::model::app::AppId;
+use crate::model::cause::chain;
+use crate::model::finish::Part;
+use crate::model::manifest;
+use crate::model::path::RelPath;
+use crate::model::plan::{AppPlan, Road};
+use crate::restore::journal::Record;
+use crate::restore::{Numbers, Restore, RestoreError, doing};
+use crate::sys::dir::{self, Kind};
+use crate::sys::{fault, tree};
+use std::collections::BTreeSet;
+use std::io;
+use std::time::Duration;
+
+/// Where FreedomBox expects the dumps that it imports.
+const DUMPS: &str = "var/lib/plinth/backups-data/";
+
+/// Why the work on an app stopped.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// It did not work; another attempt may.
+    Failed(String),
+    /// The program that drives FreedomBox is gone; another attempt may work.
+    Gone(String),
+    /// Lifeboat's own records or the disk failed: nothing else is tried.
+    Disk(RestoreError),
+}
+
+impl From<RestoreError> for Trouble {
+    fn from(error: RestoreError) -> Trouble {
+        match error {
+            error @ RestoreError::Journal(_) => Trouble::Disk(error),
+            error => Trouble::Failed(chain(&error)),
+        }
+    }
+}
+
+impl From<DriverError> for Trouble {
+    fn from(error: DriverError) -> Trouble {
+        match error {
+            DriverError::Refused(why) => Trouble::Failed(why),
+            gone @ DriverError::Gone(_) => Trouble::Gone(gone.to_string()),
+        }
+    }
+}
+
+/// Does what is left to do for one app.
+pub(super) fn work(
+    restore: &mut Restore,
+    driver: &mut Driver,
+    app: &AppPlan,
+    patience: Duration,
+) -> Result<(), Trouble> {
+    let id = app.name.as_str();
+    restore.record(Record::Attempt { app: app.name.clone() })?;
+    let reached = reached(restore, &app.name);
+    let fresh = match found(restore, &app.name) {
+        Some(fresh) => fresh,
+        None => {
+            let fresh = !driver.look(id)?.is_set_up;
+            restore.record(Record::Found { app: app.name.clone(), fresh })?;
+            fresh
+        }
+    };
+    if reached < Some(Part::Install) {
+        in_part(Part::Install, driver.install(id))?;
+        done(restore, &app.name, Part::Install)?;
+    }
+    if reached < Some(Part::Restore) && failing(restore, &app.name).is_none() {
+        let checks = driver.check(id, Duration::ZERO, &BTreeSet::new())?.failed;
+        restore.record(Record::Failing { app: app.name.clone(), checks })?;
+    }
+    if reached < Some(Part::Save) && imports(app) {
+        match driver.save(id) {
+            Ok(dumps) => keep(restore, &app.name, &dumps)?,
+            // What was installed just now has nothing to lose.
+            Err(DriverError::Refused(_)) if fresh => {}
+            Err(error) => return in_part(Part::Save, Err(error)),
+        }
+        done(restore, &app.name, Part::Save)?;
+    }
+    if reached < Some(Part::Restore) {
+        let names = restore.unknown_names(&app.name)?;
+        let numbers = driver.numbers(&names)?;
+        let mut stopped = None;
+        let mut put = |dumps: &[String]| {
+            place(restore, app, &numbers, dumps).map_err(|error| {
+                let said = chain(&error);
+                stopped = Some(error);
+                said
+            })
+        };
+        let restored = driver.restore(id, &mut put);
+        if let Some(error @ RestoreError::Journal(_)) = stopped {
+            return Err(Trouble::Disk(error));
+        }
+        in_part(Part::Restore, restored)?;
+        restore.root().sync_filesystem().map_err(doing("writing the app's data to the disk"))?;
+        done(restore, &app.name, Part::Restore)?;
+    }
+    if reached < Some(Part::Migrate) {
+        in_part(Part::Migrate, driver.migrate(id))?;
+        done(restore, &app.name, Part::Migrate)?;
+    }
+    let known = failing(restore, &app.name).unwrap_or_default();
+    let answers = in_part(Part::Check, driver.check(id, patience, &known))?;
+    if !answers.new.is_empty() {
+        return Err(Trouble::Failed(format!(
+            "its data is in place, but it does not answer: {}",
+            answers.new.join("; ")
+        )));
+    }
+    done(restore, &app.name, Part::Check)?;
+    restore.record(Record::Finished { app: app.name.clone() })?;
+    Ok(())
+}
+
+/// Puts the files of an app in place: old dumps away, owners, then one exchange after another.
+fn place(restore: &mut Restore, app: &AppPlan, numbers: &Numbers, dumps: &[String]) -> Result<(), RestoreError> {
+    let steps = restore.parked_steps(&app.name);
+    for dump in dumps {
+        let Some(path) = inside(dump) else { continue };
+        // An earlier backup's dump is not what is being restored, and FreedomBox would import it.
+        if !steps.iter().any(|step| path.is_within(&step.destination)) {
+            remove(restore, &path)?;
+        }
+    }
+    restore.give_owners(&app.name, numbers)?;
+    if app.road != Road::Parked {
+        return Ok(());
+    }
+    restore.root().sync_filesystem().map_err(doing("writing the app's data to the disk"))?;
+    for step in &steps {
+        restore.move_in(step)?;
+    }
+    restore.root().sync_filesystem().map_err(doing("writing the app's data to the disk"))
+}
+
+/// Brings back what an app had before, while FreedomBox's service is stopped and undoing has begun.
+pub(super) fn take_back(restore: &mut Restore, driver: &mut Driver, app: &AppPlan) -> Result<(), Trouble> {
+    let id = app.name.as_str();
+    let kept = kept(restore, &app.name)?;
+    let imported = restore.imported().contains(&app.name);
+    if !driver.look(id)?.is_set_up || (imported && kept.is_empty()) {
+        restore.undo_app(&app.name)?;
+    } else {
+        let mut stopped = None;
+        let mut put = |dumps: &[String]| {
+            let back = restore.undo_app(&app.name).and_then(|()| offer(restore, &app.name, &kept, dumps));
+            back.map_err(|error| {
+                let said = chain(&error);
+                stopped = Some(error);
+                said
+            })
+        };
+        let back = driver.restore(id, &mut put);
+        if let Some(error @ RestoreError::Journal(_)) = stopped {
+            return Err(Trouble::Disk(error));
+        }
+        back?;
+    }
+    if imported {
+        restore.record(Record::TakenBack { app: app.name.clone() })?;
+    }
+    Ok(())
+}
+
+/// Whether FreedomBox imports a database or settings when it restores the app, and had something to import.
+pub(super) fn imports(app: &AppPlan) -> bool {
+    manifest::find(&app.name).is_some_and(|known| known.database.is_some() || known.settings_file.is_some())
+}
+
+fn done(restore: &mut Restore, app: &AppId, part: Part) -> Result<(), RestoreError> {
+    fault::point("finish.part").map_err(doing("noting what is done"))?;
+    restore.record(Record::Reached { app: app.clone(), part })
+}
+
+fn in_part<T>(part: Part, result: Result<T, DriverError>) -> Result<T, Trouble> {
+    result.map_err(|error| match error {
+        DriverError::Refused(why) => Trouble::Failed(format!("{part} did not work: {why}")),
+        DriverError::Gone(why) => {
+            Trouble::Gone(format!("{part} did not work: the program that drives FreedomBox {why}"))
+        }
+    })
+}
+
+fn reached(restore: &Restore, app: &AppId) -> Option<Part> {
+    let reached = restore.records().iter().filter_map(|record| match record {
+        Record::Reached { app: of, part } if of == app => Some(*part),
+        _ => None,
+    });
+    // What was found broken by the check is checked again; everything before it stays done.
+    reached.filter(|part| *part != Part::Check).max()
+}
+
+fn found(restore: &Restore, app: &AppId) -> Option<bool> {
+    restore.records().iter().find_map(|record| match record {
+        Record::Found { app: of, fresh } if of == app => Some(*fresh),
+        _ => None,
+    })
+}
+
+fn failing(restore: &Restore, app: &AppId) -> Option<BTreeSet<String>> {
+    restore.records().iter().find_map(|record| match record {
+        Record::Failing { app: of, checks } if of == app => Some(checks.clone()),
+        _ => None,
+    })
+}
+
+/// A path that FreedomBox names, when it is one of its dumps.
+fn inside(dump: &str) -> Option<RelPath> {
+    let path = RelPath::parse_absolute(dump.as_bytes()).ok()?;
+    path.as_bytes().starts_with(DUMPS.as_bytes()).then_some(path)
+}
+
+fn remove(restore: &Restore, path: &RelPath) -> Result<(), RestoreError> {
+    let failed = || doing(format!("removing \"{path}\""));
+    match restore.root().parent(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => tree::remove(&other.map_err(failed())?, path.file_name()).map_err(failed()),
+    }
+}
+
+/// Keeps dumps that FreedomBox just wrote, private to root, until the restore is undone or committed.
+fn keep(restore: &Restore, app: &AppId, dumps: &[String]) -> Result<(), RestoreError> {
+    let failed = || doing(format!("keeping what '{app}' holds now"));
+    let store = restore.kept()?;
+    store.make_child(app.as_str().as_bytes()).map_err(failed())?;
+    let store = store.child(app.as_str().as_bytes()).map_err(failed())?;
+    for path in dumps.iter().filter_map(|dump| inside(dump)) {
+        let name = path.file_name();
+        let at = restore.root().parent(&path).map_err(failed())?;
+        tree::remove(&store, name).map_err(failed())?;
+        let mut file = store.create_file(name).map_err(failed())?;
+        io::copy(&mut at.read_file(name).map_err(failed())?, &mut file).map_err(failed())?;
+        dir::sync_file(&file).map_err(failed())?;
+        at.remove_file(name).map_err(failed())?;
+    }
+    store.sync().map_err(failed())
+}
+
+fn kept(restore: &Restore, app: &AppId) -> Result<Vec<Vec<u8>>, RestoreError> {
+    let failed = || doing(format!("looking at what '{app}' held before"));
+    match restore.kept()?.child(app.as_str().as_bytes()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        other => other.and_then(|store| store.names()).map_err(failed()),
+    }
+}
+
+/// Puts kept dumps where FreedomBox imports them from.
+fn offer(restore: &Restore, app: &AppId, kept: &[Vec<u8>], dumps: &[String]) -> Result<(), RestoreError> {
+    let failed = || doing(format!("bringing back what '{app}' held before"));
+    for path in dumps.iter().filter_map(|dump| inside(dump)) {
+        remove(restore, &path)?;
+        if !kept.iter().any(|name| name == path.file_name()) {
+            continue;
+        }
+        let store = restore.kept()?.child(app.as_str().as_bytes()).map_err(failed())?;
+        let at = restore.root().parent(&path).map_err(failed())?;
+        let mut file = at.create_file(path.file_name()).map_err(failed())?;
+        io::copy(&mut store.read_file(path.file_name()).map_err(failed())?, &mut file).map_err(failed())?;
+        dir::sync_file(&file).map_err(failed())?;
+        // As FreedomBox's own dumps: the database's user does not read them, FreedomBox does.
+        let folder = at.stat_self().map_err(failed())?;
+        if folder.kind == Kind::Directory {
+            at.set_owner(path.file_name(), folder.uid, folder.gid).map_err(failed())?;
+        }
+    }
+    Ok(())
+}

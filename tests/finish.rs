@@ -1,0 +1,615 @@
+//! What the running box does after a restore, on boxes whose FreedomBox is none (`tests/finish`): the real program and
+//! the real driver, with a package `plinth` that has the same calls, so that the power can be cut at every point.
+
+#![allow(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used, reason = "this is test code")]
+
+mod common;
+
+use common::boxes::*;
+use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+/// A running box: its directory, its programs beside it, and what they did.
+struct Case {
+    dir: PathBuf,
+}
+
+impl Drop for Case {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+const NEEDED: [&str; 3] = ["gitweb", "miniflux", "postgresql"];
+const STALE: &str = "var/lib/plinth/backups-data/miniflux-database.sql";
+const NEW_ROWS: &str = "PostgreSQL database dump";
+
+fn scene() -> Scene {
+    let on_box = |root: &Path| {
+        sh(&format!(
+            "cd '{}'; printf 'plinth:x:130:130::/:/bin/false\\n' >> etc/passwd; chown 130:130 var/lib/plinth/plinth.sqlite3",
+            root.display()
+        ));
+        put(root, STALE, "rows of an earlier backup\n");
+    };
+    Scene::with(&APPS, on_box, |source| {
+        // gitweb's files belong to somebody whom only the installation makes.
+        sh(&format!("cd '{}'; chown -R 140:141 var/lib/git; chmod 2750 var/lib/git/one.git", source.display()));
+    })
+}
+
+impl Case {
+    /// A box that was restored onto and then started.
+    fn new(scene: &Scene) -> Case {
+        let case = Case::unrestored(scene);
+        let done = scene.restore(&case.root(), None);
+        assert_eq!(done.code, Some(0), "{} {}", done.stderr, done.json);
+        case
+    }
+
+    fn unrestored(scene: &Scene) -> Case {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let dir = scene.dir.path().join(format!("case{}", COUNT.fetch_add(1, Ordering::Relaxed)));
+        let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/finish");
+        sh(&format!(
+            "mkdir -p '{0}/package'; cp -a '{1}' '{0}/box'; cp -a '{2}/bin' '{0}/bin'; cp -a '{2}/plinth' '{0}/package/'
+             cd '{0}/bin'; for name in systemctl apt-get dpkg getent timedatectl; do cp machine $name; done",
+            dir.display(),
+            scene.original().display(),
+            here.display()
+        ));
+        let case = Case { dir };
+        case.machine(&json!({"online": true, "available": NEEDED, "up": true, "stopped": 0, "interrupted": []}));
+        case
+    }
+
+    fn root(&self) -> PathBuf {
+        self.dir.join("box")
+    }
+
+    /// Changes what the machine is like.
+    fn machine(&self, changes: &Value) {
+        let path = self.dir.join("machine.json");
+        let mut state: Value = fs::read(&path).map_or(json!({}), |text| serde_json::from_slice(&text).unwrap());
+        state.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        fs::write(path, state.to_string()).unwrap();
+    }
+
+    fn state(&self) -> Value {
+        serde_json::from_slice(&fs::read(self.dir.join("machine.json")).unwrap()).unwrap()
+    }
+
+    /// What FreedomBox knows.
+    fn freedombox(&self) -> Value {
+        let text = fs::read(self.root().join("var/lib/plinth/fake.json"));
+        text.map_or(Value::Null, |text| serde_json::from_slice(&text).unwrap())
+    }
+
+    fn rows(&self) -> String {
+        self.freedombox()["databases"]["miniflux"].as_str().unwrap_or_default().to_owned()
+    }
+
+    fn log(&self) -> Vec<String> {
+        let log = self.freedombox()["log"].clone();
+        log.as_array().map(|log| log.iter().map(|line| line.as_str().unwrap().to_owned()).collect()).unwrap_or_default()
+    }
+
+    fn run(&self, args: &[&str], fault: Option<&str>) -> Run {
+        self.traced(args, fault, None)
+    }
+
+    fn traced(&self, args: &[&str], fault: Option<&str>, trace: Option<&Path>) -> Run {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lifeboat"));
+        command.args(args).arg("--onto").arg(self.root()).args(["--json", "--plain"]).stdin(Stdio::null());
+        command.env("LIFEBOAT_PROGRAMS", self.dir.join("bin")).env("LIFEBOAT_RUNNING", self.root());
+        command.env_remove("LIFEBOAT_FAULT").env_remove("LIFEBOAT_FAULT_TRACE");
+        fault.map(|fault| command.env("LIFEBOAT_FAULT", fault));
+        trace.map(|trace| command.env("LIFEBOAT_FAULT_TRACE", trace));
+        let output = command.output().unwrap();
+        Run {
+            code: output.status.code(),
+            json: serde_json::from_slice(&output.stdout).unwrap_or_default(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    fn finish(&self) -> Run {
+        self.run(&["finish"], None)
+    }
+
+    /// The run's app.
+    fn app(run: &Run, name: &str) -> Value {
+        let apps = run.json["progress"].as_array().unwrap_or_else(|| panic!("{} {}", run.stderr, run.json));
+        apps.iter().find(|app| app["name"] == name).unwrap_or_else(|| panic!("{name}: {}", run.json)).clone()
+    }
+
+    /// Every app works with the data of the backup, and nothing is left to do.
+    fn is_finished(&self) -> Result<(), String> {
+        let root = self.root();
+        let expect = |what: &str, is: bool| if is { Ok(()) } else { Err(format!("{what}: {}", self.freedombox())) };
+        expect("the files of gitweb", root.join("var/lib/git/one.git/HEAD").exists())?;
+        expect("nothing of the fresh installation is mixed in", !root.join("var/lib/git/from-the-package").exists())?;
+        expect("the database of miniflux", self.rows().contains(NEW_ROWS))?;
+        expect("FreedomBox's service runs", self.state()["up"] == true)?;
+        expect("no package is half-installed", self.state()["interrupted"] == json!([]))?;
+        expect("the job is gone", !root.join("var/lib/lifeboat/handoff.json").exists())?;
+        let owner = sh(&format!("stat -c %u:%g:%a '{}'", root.join("var/lib/git/one.git").display()));
+        expect(&format!("the owner, {owner}"), owner.trim() == "150:151:2750")
+    }
+}
+
+fn ok(run: &Run) -> &Run {
+    assert_eq!(run.code, Some(0), "{} {}", run.stderr, run.json);
+    run
+}
+
+#[test]
+fn every_app_that_waits_is_finished_and_doing_it_again_changes_nothing() {
+    if cannot_run() {
+        return;
+    }
+    let scene = scene();
+    let case = Case::new(&scene);
+    let run = case.finish();
+    ok(&run);
+    assert_eq!(Case::app(&run, "gitweb")["stand"], "finished");
+    case.is_finished().unwrap();
+    let shown = &case.freedombox()["notifications"]["lifeboat-restore"];
+    assert_eq!((&shown["title"], &shown["group"]), (&json!("Restore: 6 of 6 apps restored"), &json!("admin")));
+    assert!(shown["actions"].to_string().contains("dismiss"));
+    let logs = case.root().join("var/log/lifeboat");
+    assert_eq!(
+        sh(&format!("cd '{}'; stat -c '%a %n' . report.txt report.json", logs.display())),
+        "700 .\n600 report.txt\n600 report.json\n"
+    );
+    let report: Value = serde_json::from_slice(&fs::read(logs.join("report.json")).unwrap()).unwrap();
+    assert_eq!((&report["state"], &report["waiting"]), (&json!("restored"), &json!([])));
+    let before = (snapshot(&case.root()), case.log());
+    for _ in 0..2 {
+        ok(&case.finish());
+        ok(&case.run(&["finish", "--scheduled"], None));
+    }
+    assert_eq!(difference(&before.0, &snapshot(&case.root())), "");
+    assert_eq!((case.state()["stopped"].as_i64(), case.log()), (Some(1), before.1));
+}
+
+#[test]
+fn offline_the_queue_is_kept_and_the_box_stays_usable_until_packages_come() {
+    if cannot_run() {
+        return;
+    }
+    let scene = scene();
+    let case = Case::new(&scene);
+    case.machine(&json!({"online": false}));
+    for _ in 0..8 {
+        let run = case.finish();
+        assert_eq!(run.code, Some(75), "{} {}", run.stderr, run.json);
+        let app = Case::app(&run, "gitweb");
+        assert_eq!((&app["stand"], &app["failures"]), (&json!("waiting"), &json!(0)), "{app}");
+        assert!(app["why"].as_str().unwrap().contains("cannot be reached now"), "{app}");
+    }
+    assert_eq!((&case.state()["stopped"], &case.state()["up"]), (&json!(0), &json!(true)));
+    let shown = &case.freedombox()["notifications"]["lifeboat-restore"]["title"];
+    assert_eq!(shown, "Restore: 4 of 6 apps restored, 2 waiting");
+    let journal =
+        fs::read_to_string(case.root().join(format!("var/lib/lifeboat/restores/{}/journal", scene.plan))).unwrap();
+    assert_eq!(journal.matches("\"record\":\"stopped\"").count(), 2, "waiting fills the journal");
+    case.machine(&json!({"online": true}));
+    ok(&case.finish());
+    case.is_finished().unwrap();
+}
+
+#[test]
+fn an_app_whose_package_is_gone_stops_only_itself_and_its_data_stays() {
+    if cannot_run() {
+        return;
+    }
+    let scene = scene();
+    let case = Case::new(&scene);
+    case.machine(&json!({"available": ["miniflux", "postgresql"]}));
+    let run = case.finish();
+    assert_eq!(run.code, Some(1), "{} {}", run.stderr, run.json);
+    let app = Case::app(&run, "gitweb");
+    assert_eq!((&app["stand"], &app["parked"]), (&json!("not-restored"), &json!(true)));
+    assert!(app["why"].as_str().unwrap().contains("do not have gitweb"), "{app}");
+    assert!(case.rows().contains(NEW_ROWS));
+    let parked = "var/lib/lifeboat/parked/gitweb/var/lib/git/one.git/HEAD";
+    assert!(case.root().join(parked).exists());
+    let text = fs::read_to_string(case.root().join("var/log/lifeboat/report.txt")).unwrap();
+    assert!(text.contains("NOT restored: gitweb") && text.contains("/var/lib/lifeboat/parked/gitweb"), "{text}");
+    // The scheduled start leaves it alone; a person may ask again, and a commit does not remove the only copy.
+    assert_eq!(case.run(&["finish", "--scheduled"], None).code, Some(1));
+    ok(&case.run(&["commit"], None));
+    assert!(case.root().join(parked).exists());
+    case.machine(&json!({"available": NEEDED}));
+    ok(&case.finish());
+    assert!(case.root().join("var/lib/git/one.git/HEAD").exists());
+}
+
+#[test]
+fn an_app_that_fails_again_and_again_is_given_up_and_never_called_finished() {
+    if cannot_run() {
+        return;
+    }
+    let scene = scene();
+    let case = Case::new(&scene);
+    let refuse = case.root().join("var/lib/plinth/refuse-gitweb");
+    fs::write(&refuse, "").unwrap();
+    let mut codes = Vec::new();
+    for _ in 0..5 {
+        codes.push(case.finish().code);
+    }
+    assert_eq!(codes, [Some(75), Some(75), Some(75), Some(75), Some(1)]);
+    let status = case.run(&["status"], None);
+    let app = Case::app(&status, "gitweb");
+    assert_eq!((&app["stand"], &app["parked"]), (&json!("not-restored"), &json!(true)), "{app}");
+    assert!(app["why"].as_str().unwrap().contains("the package says no"), "{app}");
+    assert!(!status.json["done"].as_array().unwrap().contains(&json!("gitweb")));
+    assert!(case.rows().contains(NEW_ROWS), "the other app was held up");
+    fs::remove_file(refuse).unwrap();
+    ok(&case.finish());
+    case.is_finished().unwrap();
+}
+
+#[test]
+fn a_hook_that_fails_is_a_failure_and_an_app_that_does_not_answer_is_none_that_works() {
+    if cannot_run() {
+        return;
+    }
+    let scene = scene();
+    let case = Case::new(&scene);
+    let refuse = case.root().join("var/lib/plinth/refuse-import");
+    fs::write(&refuse, "").unwrap();
+    let run = case.finish();
+    assert_eq!(run.code, Some(75), "{} {}", run.stderr, run.json);
+    let why = Case::app(&run, "miniflux")["why"].as_str().unwrap().to_owned();
+    assert!(why.contains("restore_post") && why.contains("the server is down"), "{why}");
+    assert_eq!(Case::app(&run, "gitweb")["stand"], "finished");
+    fs::remove_file(refuse).unwrap();
+    let broken = case.root().join("var/lib/plinth/broken-miniflux");
+    // Broken from now on: what was broken before the restore does not count.
+    fs::write(&broken, "").unwrap();
+    let run = case.finish();
+    assert_eq!(run.code, Some(75), "{} {}", run.stderr, run.json);
+    let why = Case::app(&run, "miniflux")["why"].as_str().unwrap().to_owned();
+    assert!(why.contains("does not answer") && !why.contains("always broken"), "{why}");
+    let hooks = case.log().iter().filter(|line| *line == "hook miniflux").count();
+    fs::remove_file(broken).unwrap();
+    ok(&case.finish());
+    assert_eq!(case.log().iter().filter(|line| *line == "hook miniflux").count(), hooks, "it was imported again");
+}
+
+#[test]
+fn an_interrupted_installation_is_repaired_before_anything_else() {
+    if cannot_run() {
+        return;
+    }
+    let scene = scene();
+    let case = Case::new(&scene);
+    case.machine(&json!({"interrupted": ["minidlna"], "up": false}));
+    // Root made the database, and FreedomBox's service cannot start with it.
+    sh(&format!("chown 0:0 '{}'", case.root().join("var/lib/plinth/plinth.sqlite3").display()));
+    ok(&case.finish());
+    case.is_finished().unwrap();
+    let owner = sh(&format!("stat -c %u '{}'", case.root().join("var/lib/plinth/plinth.sqlite3").display()));
+    assert_eq!(owner.trim(), "130");
+}
+
+#[test]
+fn undo_on_the_running_box_brings_the_database_back_and_from_outside_it_says_so() {
+    if cannot_run() {
+        return;
+    }
+    let scene = scene();
+    let case = Case::new(&scene);
+    // miniflux is there with rows of its own, which the restore replaces.
+    put(
+        &case.root(),
+        "var/lib/plinth/fake.json",
+        json!({"versions": {"letsencrypt": 4, "radicale": 4, "shaarli": 1, "roundcube": 4, "miniflux": 2},
+               "databases": {"miniflux": "my old rows\n"}, "notifications": {}, "migrated": [], "log": []})
+        .to_string(),
+    );
+    put(&case.root(), "etc/miniflux/freedombox.conf", "OLD=1\n");
+    ok(&case.finish());
+    case.is_finished().unwrap();
+    let outside = scene.on("undo", &case.root(), None);
+    assert_eq!(outside.code, Some(2), "{}", outside.stderr);
+    assert!(outside.stderr.contains("changed databases or settings of miniflux"), "{}", outside.stderr);
+    case.is_finished().unwrap();
+    ok(&case.run(&["undo"], None));
+    assert_eq!(case.rows(), "my old rows\n");
+    assert_eq!(fs::read_to_string(case.root().join("etc/miniflux/freedombox.conf")).unwrap(), "OLD=1\n");
+    assert_eq!(fs::read_to_string(case.root().join("etc/radicale/config")).unwrap(), "old config\n");
+    assert!(case.root().join("var/lib/git/from-the-package").exists());
+    assert_eq!(case.state()["up"], true);
+    assert_eq!(case.run(&["status"], None).json["state"], "rolled-back");
+    assert!(case.log().contains(&"stop radicale".to_owned()), "services were not stopped: {:?}", case.log());
+}
+
+#[test]
+fn after_14_days_or_a_commit_the_old_data_and_all_of_lifeboat_but_its_journal_are_gone() {
+    if cannot_run() {
+        return;
+    }
+    let scene = scene();
+    let case = Case::new(&scene);
+    ok(&case.run(&["commit", "--when-due"], None));
+    ok(&case.finish());
+    let old = case.root().join("var/lib/lifeboat/parked/gitweb/var/lib/git/from-the-package");
+    let due = || ok(&case.run(&["commit", "--when-due"], None)).json["state"].as_str().unwrap().to_owned();
+    // A clock that nobody has set counts no days.
+    assert_eq!((due(), case.run(&["status"], None).json["settled"].clone()), ("restored".into(), Value::Null));
+    case.machine(&json!({"ntp": true}));
+    assert_eq!((due(), due()), ("restored".into(), "restored".into()));
+    assert!(old.exists());
+    // Fifteen days pass.
+    let journal = case.root().join(format!("var/lib/lifeboat/restores/{}/journal", scene.plan));
+    let text = fs::read_to_string(&journal).unwrap();
+    let line = text.lines().find(|line| line.contains("\"settled\"")).unwrap();
+    let at: i64 = line.split("\"at\":").nth(1).unwrap().trim_end_matches('}').parse().unwrap();
+    let earlier = line[9..].replace(&at.to_string(), &(at - 15 * 24 * 3600).to_string());
+    let changed = format!("{:08x} {earlier}", crc32(earlier.as_bytes()));
+    fs::write(&journal, text.replace(line, &changed)).unwrap();
+    assert_eq!(due(), "committed");
+    let left =
+        take(&case.root(), &|path| path.starts_with("var/lib/lifeboat") || path.starts_with("etc/systemd/system"));
+    let files: Vec<String> = left
+        .iter()
+        .filter(|(_, what)| !what.starts_with("directory"))
+        .map(|(path, _)| String::from_utf8_lossy(path).into_owned())
+        .collect();
+    let kept = format!("var/lib/lifeboat/restores/{}/", scene.plan);
+    assert_eq!(files, ["var/lib/lifeboat/lock".to_owned(), format!("{kept}journal"), format!("{kept}owners")]);
+    assert!(case.root().join("var/lib/git/one.git/HEAD").exists());
+}
+
+/// As the journal's lines have it.
+fn crc32(bytes: &[u8]) -> u32 {
+    let mut crc = !0u32;
+    for byte in bytes {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            crc = (crc >> 1) ^ (0xedb8_8320 & (0u32.wrapping_sub(crc & 1)));
+        }
+    }
+    !crc
+}
+
+#[test]
+fn another_restore_over_a_committed_one_loses_no_app_that_waits() {
+    if cannot_run() {
+        return;
+    }
+    let scene = scene();
+    let case = Case::new(&scene);
+    ok(&case.run(&["commit"], None));
+    let mut other = Scene { dir: common::boxes::scratch(), ..scene_parts(&scene) };
+    other.apps = Some("radicale,miniflux".into());
+    other.plan = other.plan_for(&case.root());
+    assert_ne!(other.plan, scene.plan);
+    let run = other.restore(&case.root(), None);
+    ok(&run);
+    // miniflux is the later restore's now, gitweb still the earlier one's.
+    ok(&case.finish());
+    case.is_finished().unwrap();
+    let parked = case.root().join("var/lib/lifeboat/parked/gitweb");
+    assert!(!parked.join("var/lib/git").exists(), "old data of a committed restore is kept for nobody");
+    ok(&case.run(&["undo"], None));
+    assert!(case.root().join("var/lib/git/one.git/HEAD").exists(), "undo took the other restore's app");
+    assert_eq!(case.rows(), "empty\n");
+}
+
+fn scene_parts(scene: &Scene) -> Scene {
+    Scene {
+        dir: common::boxes::scratch(),
+        backup: scene.backup.clone(),
+        program: scene.program.clone(),
+        plan: String::new(),
+        apps: None,
+    }
+}
+
+#[test]
+fn a_dump_of_an_earlier_backup_is_never_imported() {
+    if cannot_run() {
+        return;
+    }
+    let scene = scene();
+    let mut without = scene_parts(&scene);
+    let source = scene.dir.path().join("source");
+    fs::remove_file(source.join(STALE)).unwrap();
+    without.backup = without.dir.path().join("backup.tar.gz");
+    let apps: Vec<_> = APPS
+        .into_iter()
+        .map(|(name, version, dirs, files)| (name, version, dirs, if name == "miniflux" { &files[..1] } else { files }))
+        .collect();
+    pack(&source, &apps, &without.backup);
+    let case = Case::unrestored(&scene);
+    let restore = |more: &[&str]| {
+        let mut args = vec!["restore", "--from", without.backup.to_str().unwrap(), "--accept-damage"];
+        args.extend(["--program", scene.program.to_str().unwrap()]);
+        args.extend(more);
+        case.run(&args, None)
+    };
+    let refused = restore(&["--consent", "0123456789abcdef"]);
+    let sentence = refused.json["failure"]["sentence"].as_str().unwrap().to_owned();
+    let plan = sentence.split("the plan is now ").nth(1).unwrap()[..16].to_owned();
+    let run = restore(&["--consent", &plan]);
+    assert_eq!(run.code, Some(1), "{} {}", run.stderr, run.json);
+    for _ in 0..5 {
+        case.finish();
+    }
+    assert_eq!(case.rows(), "empty\n");
+    let status = case.run(&["status"], None);
+    assert_eq!(Case::app(&status, "miniflux")["stand"], "not-restored");
+    assert_eq!(Case::app(&status, "gitweb")["stand"], "finished");
+}
+
+/// Which part of the cases runs: all with `LIFEBOAT_ALL=1`, else every `step`-th.
+fn sample<T: Clone>(all: &[T], step: usize) -> Vec<T> {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<usize>().ok()).unwrap_or(0);
+    let step = if number("LIFEBOAT_ALL") == 1 { 1 } else { step };
+    all.iter().skip(number("LIFEBOAT_SEED") % step).step_by(step).cloned().collect()
+}
+
+#[test]
+fn power_cut_at_any_point_of_the_work_is_gone_on_from_and_undone() {
+    if cannot_run() {
+        return;
+    }
+    let (begun, scene) = (Instant::now(), scene());
+    let whole = Case::new(&scene);
+    let fresh = live_of(&whole);
+    let trace = scene.dir.path().join("finish-trace");
+    ok(&whole.traced(&["finish"], None, Some(&trace)));
+    whole.is_finished().unwrap();
+    let done = live_of(&whole);
+    assert_ne!(fresh, done);
+    ok(&whole.run(&["undo"], None));
+    let undone = live_of(&whole);
+    let mut hits = std::collections::BTreeMap::new();
+    let points: Vec<(String, u64)> = fs::read_to_string(&trace)
+        .unwrap()
+        .lines()
+        .map(|name| {
+            let hit: &mut u64 = hits.entry(name.to_owned()).or_default();
+            *hit += 1;
+            (name.to_owned(), *hit)
+        })
+        .collect();
+    assert!(points.len() > 60, "{} points", points.len());
+    let cases = sample(&points, 5);
+    let wrong = in_parallel(&cases, |(name, hit)| {
+        let case = Case::new(&scene);
+        let about = |what: String| Err(format!("{name}:{hit}: {what}"));
+        let cut = case.run(&["finish"], Some(&format!("{name}:{hit}:kill")));
+        if cut.code.is_some() {
+            return about(format!("was not killed but ended with {:?}: {}", cut.code, cut.stderr));
+        }
+        // systemd's ExecStopPost, or the next boot.
+        case.machine(&json!({"up": true}));
+        let mut last = None;
+        for _ in 0..3 {
+            let run = case.finish();
+            last = run.code;
+            if last == Some(0) {
+                break;
+            }
+        }
+        if last != Some(0) {
+            return about(format!("ends with {last:?}: {}", case.run(&["status"], None).json));
+        }
+        if let Err(what) = case.is_finished() {
+            return about(what);
+        }
+        if live_of(&case) != done {
+            return about(format!("another result:{}", difference(&done, &live_of(&case))));
+        }
+        let undo = case.run(&["undo"], None);
+        if undo.code != Some(0) || live_of(&case) != undone {
+            return about(format!("undo: {:?} {}{}", undo.code, undo.stderr, difference(&undone, &live_of(&case))));
+        }
+        Ok(())
+    });
+    println!(
+        "kill during finish, then finish and undo: {} of {} cases in {:.1} s",
+        cases.len(),
+        points.len(),
+        begun.elapsed().as_secs_f32()
+    );
+    assert!(
+        wrong.is_empty(),
+        "{} of {} went wrong:\n{}",
+        wrong.len(),
+        cases.len(),
+        wrong[..wrong.len().min(12)].join("\n")
+    );
+}
+
+#[test]
+fn power_cut_at_any_point_of_undoing_on_the_running_box_ends_in_old_data() {
+    if cannot_run() {
+        return;
+    }
+    let (begun, scene) = (Instant::now(), scene());
+    let prepared = || {
+        let case = Case::new(&scene);
+        ok(&case.finish());
+        case
+    };
+    let whole = prepared();
+    let trace = scene.dir.path().join("undo-trace");
+    ok(&whole.traced(&["undo"], None, Some(&trace)));
+    let undone = live_of(&whole);
+    let mut hits = std::collections::BTreeMap::new();
+    let points: Vec<(String, u64)> = fs::read_to_string(&trace)
+        .unwrap()
+        .lines()
+        .map(|name| {
+            let hit: &mut u64 = hits.entry(name.to_owned()).or_default();
+            *hit += 1;
+            (name.to_owned(), *hit)
+        })
+        .collect();
+    let cases = sample(&points, 13);
+    let wrong = in_parallel(&cases, |(name, hit)| {
+        let case = prepared();
+        let about = |what: String| Err(format!("{name}:{hit}: {what}"));
+        let cut = case.run(&["undo"], Some(&format!("{name}:{hit}:kill")));
+        if cut.code.is_some() {
+            return about(format!("was not killed but ended with {:?}: {}", cut.code, cut.stderr));
+        }
+        // The box goes on by itself with what was begun; what was not begun, somebody asks for again.
+        if hit % 2 == 1 {
+            case.machine(&json!({"up": true}));
+            case.run(&["finish", "--scheduled"], None);
+        }
+        let again = case.run(&["undo"], None);
+        let over = again.code == Some(0) || again.stderr.contains("was undone already");
+        if !over || live_of(&case) != undone {
+            return about(format!("{:?} {}{}", again.code, again.stderr, difference(&undone, &live_of(&case))));
+        }
+        Ok(())
+    });
+    println!(
+        "kill during undo, then undo: {} of {} cases in {:.1} s",
+        cases.len(),
+        points.len(),
+        begun.elapsed().as_secs_f32()
+    );
+    assert!(
+        wrong.is_empty(),
+        "{} of {} went wrong:\n{}",
+        wrong.len(),
+        cases.len(),
+        wrong[..wrong.len().min(12)].join("\n")
+    );
+}
+
+/// The apps' places and databases: what must be the same however often the power was cut.
+fn live_of(case: &Case) -> Snapshot {
+    let places = [
+        "etc/radicale",
+        "var/lib/radicale",
+        "etc/letsencrypt",
+        "etc/roundcube",
+        "var/lib/shaarli",
+        "var/lib/git",
+        "etc/miniflux",
+    ];
+    let mut seen = take(&case.root(), &|path| places.iter().any(|place| path.starts_with(place)));
+    // Directories' times and what the fake installation writes anew do not count.
+    for (path, line) in &mut seen {
+        if line.starts_with("directory") || path.ends_with(b"from-the-package") {
+            *line = line.split(" @").next().unwrap().to_owned();
+        }
+    }
+    seen.insert(b"(rows)".to_vec(), case.rows());
+    seen.insert(b"(service)".to_vec(), case.state()["up"].to_string());
+    seen
+}

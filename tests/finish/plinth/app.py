@@ -1,0 +1,86 @@
+"""The apps of the box that is none."""
+import os
+import types
+
+from . import BOX, load, note, save
+from .modules.backups.components import BackupRestore, DatabaseRestore
+from .package import Packages
+
+DUMP = '/var/lib/plinth/backups-data/miniflux-database.sql'
+
+
+class App:
+    apps = []
+
+    def __init__(self, app_id, version, packages, component, user=None, folders=()):
+        self.app_id, self.user, self.folders = app_id, user, folders
+        self.info = types.SimpleNamespace(version=version, is_essential=app_id == 'letsencrypt', name=app_id)
+        self.packages = Packages(packages)
+        self.components = {'packages': self.packages}
+        if component:
+            component.app = self
+            self.components['backup'] = component
+
+    @classmethod
+    def list(cls):
+        return cls.apps
+
+    @classmethod
+    def get(cls, app_id):
+        for app in cls.apps:
+            if app.app_id == app_id:
+                return app
+        raise KeyError(app_id)
+
+    def get_components_of_type(self, kind):
+        return [part for part in self.components.values() if isinstance(part, kind)]
+
+    def needs_setup(self):
+        return not load()['versions'].get(self.app_id)
+
+    def is_enabled(self):
+        return True
+
+    def diagnose(self):
+        broken = BOX / f'var/lib/plinth/broken-{self.app_id}'
+        return [['always broken', 'failed'], [f'{self.app_id} answers', 'failed' if broken.exists() else 'passed']]
+
+    def install(self):
+        """What packages and setup do; a half of it may have been done before."""
+        for package in self.packages.package_expressions:
+            if not (BOX / f'var/cache/apt/archives/{package}.deb').exists():
+                raise RuntimeError(f'{package} was not downloaded')
+        if (BOX / f'var/lib/plinth/refuse-{self.app_id}').exists():
+            raise RuntimeError('the package says no')
+        if self.user:
+            for name, line in (('passwd', f'{self.user}:x:150:151::/:/bin/false\n'), ('group', f'{self.user}:x:151:\n')):
+                path = BOX / 'etc' / name
+                text = path.read_text(encoding='utf-8')
+                if not text.startswith(self.user) and f'\n{self.user}:' not in text:
+                    path.write_text(text + line, encoding='utf-8')
+        for folder in self.folders:
+            os.makedirs(BOX / folder, exist_ok=True)
+            (BOX / folder / 'from-the-package').write_text('default\n', encoding='utf-8')
+        state = load()
+        state['databases'].setdefault(self.app_id, 'empty\n')
+        state['versions'][self.app_id] = self.info.version
+        save(state)
+        note(f'install {self.app_id}')
+
+
+def apps_init():
+    App.apps = [
+        App('letsencrypt', 4, [], BackupRestore(directories=['/etc/letsencrypt/'])),
+        App('radicale', 4, ['radicale'], BackupRestore(directories=['/etc/radicale/', '/var/lib/radicale/'])),
+        App('roundcube', 4, ['roundcube'], BackupRestore(files=['/etc/roundcube/freedombox-config.php'])),
+        App('shaarli', 1, ['shaarli'], BackupRestore(directories=['/var/lib/shaarli/data'])),
+        App('gitweb', 3, ['gitweb'], BackupRestore(directories=['/var/lib/git/'], delete_before=['/var/lib/git/']),
+            user='gituser', folders=['var/lib/git']),
+        App('miniflux', 2, ['miniflux', 'postgresql'],
+            DatabaseRestore(files=['/etc/miniflux/freedombox.conf', DUMP], services=['miniflux']), folders=['etc/miniflux']),
+        App('mediawiki', 13, [], None),
+    ]
+
+
+def apps_post_init():
+    note('start')

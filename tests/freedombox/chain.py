@@ -1,0 +1,67 @@
+"""One chain: a release's backup onto a fresh box of another release, and what became of each app."""
+
+import time
+
+import judge
+import rescue
+import sources
+from box import ADMIN, PASSWORD, Box
+from sources import say
+
+
+def prepare(source, onto, apps):
+    """The backup, its truth, what the fresh apps of the other release say of themselves, and its missing apps."""
+    wanted = apps or sources.tested()["apps"]
+    backup = sources.backup(source, wanted)
+    truth = sources.truth(backup)
+    _, missing = sources.installable(onto, list(truth["truth"]))
+    return backup, truth, missing
+
+
+def baseline(onto, apps):
+    """FreedomBox's failed checks on a box where these apps were just installed, before any data."""
+    able, _ = sources.installable(onto, apps)
+    _, facts = sources.installed(onto, able)
+    return facts["diagnostics"]
+
+
+def prove(source, onto, apps=(), is_new=False, from_borg=False):
+    """Runs a chain; returns what to print of it."""
+    backup, truth, missing = prepare(source, onto, list(apps))
+    before = baseline(onto, list(apps) or sources.tested()["apps"])
+    box = Box.new("onto", onto, booted=not is_new)
+    say(f"restoring the backup of FreedomBox {source} onto a box with {onto}")
+    begun = time.monotonic()
+    plan = rescue.restore(box, backup / ("borg" if from_borg else "backup.tar.gz"))
+    offline = round(time.monotonic() - begun)
+    begun = rescue.start(box)
+    progress = rescue.wait(box)
+    total = round(time.monotonic() - begun)
+    took = rescue.seconds_of(box)
+    say(f"all apps are done after {total} s: {took}")
+    box.wait_for_service()
+    if is_new:
+        box.product("first-boot", ADMIN, PASSWORD, capture_output=True)
+    rows = judge.judge(box, truth["truth"], plan, progress, before)
+    for row in rows:
+        row["seconds"] = took.get(row["app"])
+        row["as expected"] = row["result"] == "works" or (row["result"] == "not restored" and row["app"] in missing)
+    from table import counts
+
+    found = {
+        "from": source, "onto": onto, "box": "never started" if is_new else "set up", "restoring": offline,
+        "total": total, "rows": rows, "counts": counts(rows), "report": rescue.report(box),
+        "notification": rescue.notification(box), "missing": missing, "source": {
+            part: truth[part] for part in ("not installed", "not seeded", "not answering")},
+        "good": all(row["as expected"] for row in rows),
+    }
+    # What went wrong is looked at on the box itself.
+    box.stop()
+    if found["good"]:
+        box.remove()
+    return found
+
+
+def unproven():
+    """Apps with data that no chain can have, and why."""
+    return sources.tested()["unproven"]

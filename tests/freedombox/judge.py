@@ -1,0 +1,53 @@
+"""Whether an app works again: its answers are those of the box that the backup was made of, and nothing is newly broken.
+
+The result of an app: `works`, `differs` (an answer is another), `broken` (no answer, or FreedomBox's diagnostics say so),
+`not restored` (and said to be), `silent` (not restored, and called finished).
+"""
+
+from box import last_json
+
+
+def look(box, apps):
+    """What the apps answer now."""
+    return last_json(box.run("python3", "/opt/tests/data.py", "look", *apps, capture_output=True).stdout)
+
+
+def diagnose(box, apps):
+    """FreedomBox's failed checks, by app."""
+    return last_json(box.product("diagnose", *apps, user=None, capture_output=True).stdout)
+
+
+def judge(box, truth, plan, progress, baseline):
+    """A row for each app of the truth."""
+    roads = {app["name"]: app for app in plan["apps"]}
+    given_up = {name: app["why"] for name, app in progress.items() if app["stand"] == "not-restored"}
+    blocked = {name: reason_of(app) for name, app in roads.items() if app["road"] not in ("in-place", "parked")}
+    asked = [name for name in truth if name in roads and name not in given_up and name not in blocked]
+    now = look(box, asked)
+    checks = diagnose(box, asked)
+    rows = []
+    for name in sorted(truth):
+        row = {"app": name, "road": roads[name]["road"] if name in roads else "none", "why": []}
+        if name in asked:
+            row["why"] = differences(truth[name], now[name])
+            errors = any(answer.startswith("ERROR: ") for answer in now[name].values())
+            new = sorted(set(checks.get(name, [])) - set(baseline.get(name, [])))
+            row["why"] += [f"diagnostics: {check}" for check in new]
+            row["result"] = "broken" if errors or new else "differs" if row["why"] else "works"
+        else:
+            why = given_up.get(name) or blocked.get(name)
+            row["result"] = "not restored" if why else "silent"
+            row["why"] = [why or "the plan does not name it"]
+        rows.append(row)
+    return rows
+
+
+def reason_of(app):
+    """What the plan says of an app that it leaves out."""
+    return str(app.get("reason") or app.get("why") or app["road"])
+
+
+def differences(before, now):
+    """The answers that are others than before."""
+    return [f"{question}: {now.get(question, now.get('app', 'no answer'))!r}, was {answer!r}"
+            for question, answer in before.items() if now.get(question) != answer]

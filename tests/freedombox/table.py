@@ -1,0 +1,78 @@
+"""The table of apps and releases, as Markdown and as JSON."""
+
+import json
+
+
+
+def markdown(chain):
+    """One chain's table."""
+    lines = [
+        f"### FreedomBox {chain['from']} → {chain['onto']} ({chain['box']})", "",
+        f"{chain['counts']}; {chain['total']} s from start to all apps done.", "",
+        "| app | result | seconds | remarks |", "|---|---|---|---|",
+    ]
+    for row in chain["rows"]:
+        why = "; ".join(row["why"]).replace("|", "\\|").replace("\n", " ")
+        took = "" if row.get("seconds") is None else row["seconds"]
+        lines.append(f"| {row['app']} | {row['result']} | {took} | {why[:300]} |")
+    lines.append("")
+    return "\n".join(lines)
+
+
+def counts(rows):
+    """How many apps have which result, in words."""
+    found = {}
+    for row in rows:
+        found[row["result"]] = found.get(row["result"], 0) + 1
+    return ", ".join(f"{number} {result}" for result, number in sorted(found.items(), key=lambda pair: -pair[1]))
+
+
+def write(folder, chain):
+    """Writes a chain's table beside those of the others."""
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"{chain['from']}-to-{chain['onto']}" + ("" if chain["box"] == "set up" else "-" + chain["box"].replace(" ", "-"))
+    (folder / f"{name}.json").write_text(json.dumps(chain, indent=1, ensure_ascii=False) + "\n")
+    (folder / f"{name}.md").write_text(markdown(chain))
+
+
+def read(folder):
+    """The chains that were written to a folder."""
+    return [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]
+
+
+def title(chain):
+    """A chain's name in the table of all."""
+    return f"{chain['from']} → {chain['onto']}" + ("" if chain["box"] == "set up" else f", {chain['box']}")
+
+
+def all_chains(folder, unproven):
+    """The table of all apps and chains, and the reasons for what is not proven."""
+    chains = read(folder)
+    if not chains:
+        return ""
+    names = sorted({row["app"] for chain in chains for row in chain["rows"]})
+    heads = [title(chain) for chain in chains]
+    lines = ["| app | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
+    notes = []
+    for name in names:
+        cells = []
+        for chain in chains:
+            row = next((row for row in chain["rows"] if row["app"] == name), None)
+            cells.append(cell(row))
+            if row and row["result"] != "works":
+                notes.append(f"- {name}, {title(chain)}: {row['result']}: {'; '.join(row['why'])[:300]}")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    lines += ["", *(f"{title(chain)}: {chain['counts']}." for chain in chains), ""]
+    reasons = {f"{name}: {why}" for chain in chains for part in ("not installed", "not seeded", "not answering")
+               for name, why in chain["source"][part].items()}
+    lines += ["Not proven, with the reason:", ""]
+    lines += [f"- {name}: {why}" for name, why in sorted(unproven.items())] + [f"- {reason}" for reason in sorted(reasons)]
+    return "\n".join([*lines, "", *notes, ""])
+
+
+def cell(row):
+    """One app in one chain."""
+    if row is None:
+        return "–"
+    took = f" ({row['seconds']} s)" if row.get("seconds") is not None else ""
+    return row["result"] + took
