@@ -262,7 +262,7 @@ class Box:
         while True:
             failed = diagnose(found) if found.is_enabled() else {}
             pages = fetch(found) if found.is_enabled() else {}
-            new = [text for name, text in failed.items() if name not in known]
+            new = [text for name, text in failed.items() if name not in known] + unused(app)
             if not new and not pages or time.monotonic() >= end:
                 return {'failed': sorted(failed), 'new': new + list(pages.values()), 'enabled': found.is_enabled()}
             time.sleep(5)
@@ -357,6 +357,17 @@ def diagnose(app):
         if verdict in ('failed', 'error'):
             failed[name] = what
     return failed
+
+
+def unused(app):
+    """Restored data that this box does not use."""
+    settings = inside('/etc/dbconfig-common/roundcube.conf')
+    if app == 'roundcube' and settings.exists():
+        kind = re.search(r"^dbc_dbtype='(\w*)'", settings.read_text(encoding='utf-8', errors='replace'), re.MULTILINE)
+        if kind and kind.group(1) != 'sqlite3':
+            return [f'Roundcube uses a {kind.group(1)} database on this box, not the restored one of SQLite; '
+                    'no backup of FreedomBox holds that']
+    return []
 
 
 class Within(urllib.request.HTTPRedirectHandler):
