@@ -34,6 +34,11 @@ exec systemd-nspawn --quiet --register=no --keep-unit --machine="$1" --private-n
     systemd.unit=multi-user.target
 """
 
+INTERFACE = """
+ip link add lan type veth peer name cable && ip address add 192.168.77.2/24 dev lan && ip link set cable up &&
+ip link set lan up
+"""
+
 
 def last_json(text):
     """The value that a program in a box printed last; FreedomBox itself prints before it."""
@@ -119,6 +124,8 @@ class Box:
             )
         (self.folder / "nspawn.pid").write_text(str(child.pid))
         self.wait(lambda: self.leader and self.ask("systemctl", "is-system-running") not in ("", "offline"), 60, "start")
+        # Some servers wait for an interface that is not the loopback.
+        self.run("sh", "-c", INTERFACE, check=False, capture_output=True)
 
     def wait(self, is_done, seconds, what, pause=1.0):
         """Waits until `is_done()`; gives up after `seconds`."""
@@ -155,6 +162,11 @@ class Box:
         """Waits until FreedomBox set its essential apps up."""
         is_set_up = lambda: self.ask("python3", f"{INSIDE}/is_set_up.py") == "yes"  # noqa: E731
         self.wait(is_set_up, seconds, "set its essential apps up", pause=3)
+
+    def wait_for_packages(self):
+        """Waits until the package source can be reached."""
+        reach = "import urllib.request; urllib.request.urlopen('%s/Packages').read(1); print('yes')" % packages.ADDRESS
+        self.wait(lambda: self.ask("python3", "-c", reach) == "yes", 60, "reach its package source")
 
     def wait_for_service(self, seconds=240):
         """Waits until FreedomBox's service answers."""

@@ -49,14 +49,17 @@ def installed(version, apps):
     note = box.folder / "installed.json"
     if note.exists():
         return box, json.loads(note.read_text())
-    box = Box.new(name, version, booted=True)
-    box.start()
+    # What an interrupted run installed is not installed again.
+    box = box if box.root.exists() else Box.new(name, version, booted=True)
+    if not box.leader:
+        box.start()
     # So that the numbers of accounts are others than on the box that is restored onto.
     for number in range(7):
-        box.run("useradd", "--system", f"before-{number}")
+        box.run("useradd", "--system", f"before-{number}", check=False, capture_output=True)
     wanted = [app for app in apps if app not in ESSENTIAL]
     wanted.sort(key=lambda app: (app not in FIRST, app))
     box.wait_for_setup()
+    box.wait_for_packages()
     box.run("apt-get", "--quiet=2", "update")
     say(f"installing {len(wanted)} apps on {name}")
     done = box.product("install", *wanted, capture_output=True)
