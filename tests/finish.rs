@@ -158,6 +158,7 @@ fn every_app_that_waits_is_finished_and_doing_it_again_changes_nothing() {
     ok(&run);
     assert_eq!(Case::app(&run, "gitweb")["stand"], "finished");
     case.is_finished().unwrap();
+    assert_eq!(case.state()["reloaded"], 2, "the web server did not see the restored files of each app");
     let shown = &case.freedombox()["notifications"]["lifeboat-restore"];
     assert_eq!((&shown["title"], &shown["group"]), (&json!("Restore: 6 of 6 apps restored"), &json!("admin")));
     assert!(shown["actions"].to_string().contains("dismiss"));

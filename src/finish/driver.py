@@ -245,6 +245,7 @@ class Box:
         for path in self.dumps(component):
             if inside(path).exists() and path.endswith('.sql'):
                 compare(inside(path))
+        reload_web_server()
         return {}
 
     def do_migrate(self, app):
@@ -299,6 +300,12 @@ def wake(component):
         if isinstance(service, str) and run('systemctl', 'is-enabled', '--quiet', service).returncode == 0:
             if run('systemctl', 'is-active', '--quiet', service).returncode != 0:
                 run('systemctl', 'start', service)
+
+
+def reload_web_server():
+    """Its configuration asks which files are there, such as WordPress's mark of a public site, only when it is read."""
+    if run('systemctl', 'is-active', '--quiet', 'apache2.service').returncode == 0:
+        must('systemctl', 'reload', 'apache2.service')
 
 
 def compare(path):
