@@ -420,6 +420,36 @@ fn bytes_that_are_gone_cost_one_object_and_the_rest_is_found_again() {
 }
 
 #[test]
+fn a_damaged_part_of_the_list_of_files_costs_the_app_whose_files_it_named_and_no_other() {
+    let tree = tempfile::tempdir().unwrap();
+    let lib = tree.path().join("var/lib");
+    for app in ["one", "two"] {
+        for n in 0..2000 {
+            write(&lib.join(format!("{app}/{n:04} {}", "long name ".repeat(15))), b"");
+        }
+    }
+    write(&lib.join("plinth/backups-manifests/a.json"), MANIFEST.as_bytes());
+    for borg in borgs() {
+        let repository = Repository::new(&borg, "none", "");
+        repository.create("a", "none", tree.path());
+        let whole = check(&repository);
+        assert_eq!(verdicts(&whole), [Verdict::Intact; 2]);
+        let name = format!("var/lib/two/1000 {}", "long name ".repeat(15));
+        let (segment, at) = find(&repository, name.as_bytes());
+        flip(&segment, at + 3);
+        let verified = check(&repository);
+        assert_eq!(verdicts(&verified), [Verdict::Intact, Verdict::Damaged], "{:?}", verified.report.findings);
+        assert!(!verified.report.is_undamaged());
+        let said =
+            verified.report.findings.iter().filter(|finding| finding.what.contains("of the list of files is lost"));
+        assert_eq!(said.count(), 1, "{:?}", verified.report.findings);
+        let two: RelPath = "var/lib/two".parse().unwrap();
+        let files = verified.contents.root(&two).unwrap().files;
+        assert!((500..2000).contains(&files), "{files} of 2000 files were found around the damage");
+    }
+}
+
+#[test]
 fn a_cut_segment_takes_one_archive_and_leaves_the_other() {
     for borg in borgs() {
         let (repository, tree) = two_apps(&borg, "none");

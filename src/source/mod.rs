@@ -70,6 +70,9 @@ pub trait Visitor {
     /// before and its content ended with an error, unless its content was not needed or it is another name of a damaged
     /// file: these are not visited.
     fn damaged(&mut self, _entry: &Entry) {}
+
+    /// Says that entries are lost between the one before and the next one, nobody knows which.
+    fn lost(&mut self) {}
 }
 
 /// Why a visitor does not go on.

@@ -2,6 +2,7 @@
 
 use super::dump::{Dump, Tail};
 use super::record::content_record;
+use super::span::Span;
 use super::{Observer, RootContent, RootKind, Scope};
 use crate::model::bytes;
 use crate::model::digest::Sha256Digest;
@@ -33,8 +34,10 @@ pub(super) struct Census<'a> {
     /// Where each root lies in `roots`.
     index: HashMap<Vec<u8>, usize>,
     pub(super) roots: Vec<RootContent>,
-    /// For each root, the number of the last entry below it.
-    pub(super) last_seen: Vec<Option<u64>>,
+    /// For each root, where its entries stand.
+    pub(super) spans: Vec<Option<Span>>,
+    /// How many entries had gone by where others are lost.
+    pub(super) gaps: Vec<u64>,
     /// How many entries went by completely.
     pub(super) entries: u64,
     /// The last of them.
@@ -62,7 +65,8 @@ impl<'a> Census<'a> {
             scope,
             observer,
             index: roots.iter().enumerate().map(|(at, root)| (root.path.as_bytes().to_vec(), at)).collect(),
-            last_seen: vec![None; roots.len()],
+            spans: vec![None; roots.len()],
+            gaps: Vec::new(),
             roots,
             entries: 0,
             last: None,
@@ -217,14 +221,19 @@ impl Visitor for Census<'_> {
                 let Some(root) = self.roots.get_mut(at) else { continue };
                 root.add(entry, fingerprint);
                 self.observer.seen(&root.path, entry, digest);
-                if let Some(last) = self.last_seen.get_mut(at) {
-                    *last = Some(self.entries);
+                let is_root = entry.path == root.path;
+                if let Some(span) = self.spans.get_mut(at) {
+                    *span = Some(Span::with(*span, self.entries, is_root));
                 }
             }
         }
         self.entries += 1;
         self.last = Some(entry.path.clone());
         Ok(())
+    }
+
+    fn lost(&mut self) {
+        self.gaps.push(self.entries);
     }
 
     fn damaged(&mut self, entry: &Entry) {

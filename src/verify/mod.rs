@@ -9,6 +9,7 @@ pub mod compare;
 mod dump;
 mod ground;
 mod record;
+mod span;
 mod verdict;
 
 pub use record::content_record;

@@ -5,6 +5,7 @@
 
 use super::census::{Census, is_dump};
 use super::dump::Dump;
+use super::span::Span;
 use super::{RootContent, Scope};
 use crate::model::app::AppId;
 use crate::model::archive::{ArchiveSummary, ArchivedApp, Generation};
@@ -22,7 +23,9 @@ pub(super) struct Evidence {
     /// Why the manifest cannot be read.
     hidden: Option<ReadError>,
     roots: Vec<RootContent>,
-    last_seen: Vec<Option<u64>>,
+    spans: Vec<Option<Span>>,
+    /// After how many entries others are lost.
+    gaps: Vec<u64>,
     entries: u64,
     last: Option<RelPath>,
     dumps: BTreeMap<RelPath, Dump>,
@@ -36,7 +39,8 @@ impl Evidence {
             outcome,
             hidden: None,
             roots: census.roots,
-            last_seen: census.last_seen,
+            spans: census.spans,
+            gaps: census.gaps,
             entries: census.entries,
             last: census.last,
             dumps: census.dumps,
@@ -63,11 +67,12 @@ impl Evidence {
         if self.outcome.is_ok() {
             self.outcome = outcome;
         }
-        let known = self.roots.drain(..).zip(self.last_seen.drain(..));
-        let mut all: Vec<_> = known.chain(census.roots.into_iter().zip(census.last_seen)).collect();
+        let known = self.roots.drain(..).zip(self.spans.drain(..));
+        let mut all: Vec<_> = known.chain(census.roots.into_iter().zip(census.spans)).collect();
         all.sort_by(|(a, _), (b, _)| a.path.cmp(&b.path));
-        (self.roots, self.last_seen) = all.into_iter().unzip();
+        (self.roots, self.spans) = all.into_iter().unzip();
         self.broken.extend(census.broken);
+        self.gaps.extend(census.gaps);
         for finding in census.findings {
             if !self.findings.contains(&finding) {
                 self.findings.push(finding);
@@ -81,10 +86,19 @@ impl Evidence {
 
     /// Whether all paths of an app were seen, and something else after them. True for an app without data.
     fn is_passed(&self, app: &ArchivedApp) -> bool {
-        let end = self.entries.saturating_sub(1);
-        app.paths.iter().all(|path| {
-            let at = self.roots.iter().position(|root| root.path == *path);
-            at.and_then(|at| self.last_seen.get(at).copied().flatten()).is_some_and(|last| last < end)
+        self.spans_of(app).all(|span| span.is_some_and(|span| span.is_before(self.entries)))
+    }
+
+    /// Whether entries of an app may be among those that are lost.
+    fn has_gap(&self, app: &ArchivedApp) -> bool {
+        let is_clear = |span: Span| self.gaps.iter().all(|gap| span.is_clear_of(*gap));
+        !self.gaps.is_empty() && !self.spans_of(app).all(|span| span.is_some_and(is_clear))
+    }
+
+    fn spans_of(&self, app: &ArchivedApp) -> impl Iterator<Item = Option<Span>> {
+        app.paths.iter().map(|path| {
+            let at = self.roots.iter().position(|root| root.path == *path)?;
+            self.spans.get(at).copied().flatten()
         })
     }
 }
@@ -107,6 +121,11 @@ pub(super) fn judge(evidence: &mut Evidence, summary: &ArchiveSummary, scope: &S
         let problems = problems_of(app, summary.time.as_deref(), evidence, scope, &mut report.findings);
         let verdict = match &evidence.outcome {
             _ if problems => Verdict::Damaged,
+            Ok(_) if evidence.has_gap(app) => {
+                let what = "the list of files is damaged: files of the app may be missing, nobody knows which";
+                report.findings.push(damage(&app.name, what.to_owned()));
+                Verdict::Damaged
+            }
             Ok(Ending { proof: Proof::Checked(_), .. }) => Verdict::Intact,
             Ok(_) | Err(ReadError::Mismatch { .. }) => Verdict::NotVerifiable,
             Err(_) if evidence.is_passed(app) => Verdict::NotVerifiable,

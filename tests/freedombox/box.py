@@ -34,10 +34,23 @@ exec systemd-nspawn --quiet --register=no --keep-unit --machine="$1" --private-n
     systemd.unit=multi-user.target
 """
 
-INTERFACE = """
-ip link add lan type veth peer name cable && ip address add 192.168.77.2/24 dev lan && ip link set cable up &&
-ip link set lan up
+# An interface that is not the loopback, from the box's start and for good: some servers wait for one, and without one
+# apt finds no address of its own machine.
+INTERFACE_UNIT = """[Unit]
+Description=The test's own network interface
+DefaultDependencies=no
+Before=network-pre.target NetworkManager.service package-source.service plinth.service lifeboat-finish.service
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=ip link add lan type veth peer name cable
+ExecStart=ip address add 192.168.77.2/24 dev lan
+ExecStart=ip link set cable up
+ExecStart=ip link set lan up
 """
+UNMANAGED = "[keyfile]\nunmanaged-devices=interface-name:lan;interface-name:cable\n"
+INTERFACE = "test-interface.service"
 
 
 def last_json(text):
@@ -114,6 +127,12 @@ class Box:
         wanted.unlink(missing_ok=True)
         if not offline:
             wanted.symlink_to(f"/etc/systemd/system/{packages.SERVICE}")
+        unit = self.root / "etc/systemd/system" / INTERFACE
+        unit.write_text(INTERFACE_UNIT)
+        (wanted.parent / INTERFACE).unlink(missing_ok=True)
+        (wanted.parent / INTERFACE).symlink_to(f"/etc/systemd/system/{INTERFACE}")
+        (self.root / "etc/NetworkManager/conf.d").mkdir(parents=True, exist_ok=True)
+        (self.root / "etc/NetworkManager/conf.d/test.conf").write_text(UNMANAGED)
         source = packages.folder(self.version)
         source.mkdir(parents=True, exist_ok=True)
         words = ["unshare", "--mount", "--propagation", "private", "bash", "-c", BOOT, "boot"]
@@ -124,8 +143,6 @@ class Box:
             )
         (self.folder / "nspawn.pid").write_text(str(child.pid))
         self.wait(lambda: self.leader and self.ask("systemctl", "is-system-running") not in ("", "offline"), 60, "start")
-        # Some servers wait for an interface that is not the loopback.
-        self.run("sh", "-c", INTERFACE, check=False, capture_output=True)
 
     def wait(self, is_done, seconds, what, pause=1.0):
         """Waits until `is_done()`; gives up after `seconds`."""

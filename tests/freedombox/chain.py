@@ -3,6 +3,7 @@
 import time
 
 import judge
+import release
 import rescue
 import sources
 from box import ADMIN, PASSWORD, Box
@@ -29,7 +30,7 @@ def prove(source, onto, apps=(), is_new=False, from_borg=False):
     """Runs a chain; returns what to print of it."""
     backup, truth, missing = prepare(source, onto, list(apps))
     before = baseline(onto, list(apps) or sources.tested()["apps"])
-    box = Box.new("onto", onto, booted=not is_new)
+    box = Box.new(f"onto-{onto}-{release.short([source, *apps])}", onto, booted=not is_new)
     say(f"restoring the backup of FreedomBox {source} onto a box with {onto}")
     begun = time.monotonic()
     plan = rescue.restore(box, backup / ("borg" if from_borg else "backup.tar.gz"))
@@ -49,7 +50,7 @@ def prove(source, onto, apps=(), is_new=False, from_borg=False):
     from table import counts
 
     found = {
-        "from": source, "onto": onto, "box": "never started" if is_new else "set up", "restoring": offline,
+        "from": source, "onto": onto, "apps": release.short(apps), "box": "never started" if is_new else "set up", "restoring": offline,
         "total": total, "rows": rows, "counts": counts(rows), "report": rescue.report(box),
         "notification": rescue.notification(box), "missing": missing, "source": {
             part: truth[part] for part in ("not installed", "not seeded", "not answering")},

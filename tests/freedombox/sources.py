@@ -18,11 +18,29 @@ from box import ADMIN, PASSWORD, Box, BoxError, last_json
 ESSENTIAL = ["datetime", "dynamicdns", "letsencrypt", "privacy", "security", "snapshot", "ssh", "upgrades"]
 # The first to be installed: later it would find MySQL and keep its data there, where no backup has it.
 FIRST = ["roundcube"]
+# Apps that are on a box together: some would take others' ports, or route their downloads through Tor.
+GROUPS = (
+    ("bepasty", "calibre", "datetime", "featherwiki", "gitweb", "ikiwiki", "letsencrypt", "mediawiki", "radicale",
+     "rssbridge", "shaarli", "sharing", "snapshot", "tiddlywiki", "wordpress"),
+    ("bind", "coturn", "deluge", "ejabberd", "infinoted", "minetest", "minidlna", "mumble", "quassel", "samba",
+     "syncthing", "transmission", "upgrades"),
+    ("dynamicdns", "email", "kiwix", "miniflux", "openvpn", "privacy", "roundcube", "searx", "security", "sogo", "ssh",
+     "ttrss", "zoph"),
+    ("pagekite", "shadowsocks", "shadowsocksserver", "tor", "torproxy"),
+)
 
 
 def tested():
     """Apps that have a test, and why others have none."""
     return last_json(release.output(sys.executable, release.HERE / "inside/data.py", "names"))
+
+
+def groups():
+    """All apps that have a test, each in one group."""
+    listed = sorted(app for group in GROUPS for app in group)
+    if listed != tested()["apps"]:
+        raise BoxError(f"the groups do not have each tested app once: {sorted(set(tested()['apps']) ^ set(listed))}")
+    return GROUPS
 
 
 def say(*words):
@@ -84,7 +102,7 @@ def backup(version, apps):
     shutil.rmtree(at, ignore_errors=True)
     at.mkdir(parents=True)
     before, facts = installed(version, able)
-    box = Box.copy(f"source-{version}", before)
+    box = Box.copy(f"source-{version}-{release.short(apps)}", before)
     box.start()
     box.wait_for_setup()
     box.wait_for_service()

@@ -30,14 +30,24 @@ def counts(rows):
 def write(folder, chain):
     """Writes a chain's table beside those of the others."""
     folder.mkdir(parents=True, exist_ok=True)
-    name = f"{chain['from']}-to-{chain['onto']}" + ("" if chain["box"] == "set up" else "-" + chain["box"].replace(" ", "-"))
+    name = f"{chain['from']}-to-{chain['onto']}-{chain['apps']}" + ("" if chain["box"] == "set up" else "-" + chain["box"].replace(" ", "-"))
     (folder / f"{name}.json").write_text(json.dumps(chain, indent=1, ensure_ascii=False) + "\n")
     (folder / f"{name}.md").write_text(markdown(chain))
 
 
 def read(folder):
-    """The chains that were written to a folder."""
-    return [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]
+    """The chains that were written to a folder; what groups of apps went through is one chain."""
+    joined = {}
+    for file in sorted(folder.glob("*.json")):
+        chain = json.loads(file.read_text())
+        known = joined.setdefault(title(chain), chain)
+        if known is not chain:
+            known["rows"] += chain["rows"]
+            for part, apps in chain["source"].items():
+                known["source"][part].update(apps)
+    for chain in joined.values():
+        chain["counts"] = counts(chain["rows"])
+    return list(joined.values())
 
 
 def title(chain):

@@ -3,6 +3,37 @@
 use super::msgpack::{Reader, Trouble, Value};
 use super::{Malformed, ObjectId};
 
+/// Names of what an item says, one of which comes first; from the documentation of borg 1.4, "Internals", "Items".
+const KEYS: [&[u8]; 26] = [
+    b"acl_access",
+    b"acl_default",
+    b"acl_extended",
+    b"acl_nfs4",
+    b"atime",
+    b"birthtime",
+    b"bsdflags",
+    b"chunks",
+    b"chunks_healthy",
+    b"ctime",
+    b"deleted",
+    b"gid",
+    b"group",
+    b"hardlink_master",
+    b"hlid",
+    b"mode",
+    b"mtime",
+    b"nlink",
+    b"part",
+    b"path",
+    b"rdev",
+    b"size",
+    b"source",
+    b"uid",
+    b"user",
+    b"xattrs",
+];
+/// A map's head and its first key are shorter than this.
+const LONGEST_BEGIN: usize = 24;
 /// Longest single item: a file of a terabyte in pieces of borg's usual size needs 25 MiB.
 const LONGEST_ITEM: usize = 64 << 20;
 
@@ -61,9 +92,18 @@ pub struct Item {
 pub struct ItemStream {
     buffer: Vec<u8>,
     at: usize,
+    /// Whether the start of an item has to be looked for: what stood before is lost.
+    is_astray: bool,
 }
 
 impl ItemStream {
+    /// Says that a piece is missing here: goes on with the first item that begins behind it.
+    pub fn lose(&mut self) {
+        self.buffer.clear();
+        self.at = 0;
+        self.is_astray = true;
+    }
+
     /// Appends the next piece.
     pub fn push(&mut self, piece: &[u8]) {
         self.buffer.drain(..self.at.min(self.buffer.len()));
@@ -73,6 +113,9 @@ impl ItemStream {
 
     /// The next item; `None` when another piece is needed.
     pub fn next_item(&mut self) -> Result<Option<Item>, Malformed> {
+        if self.is_astray {
+            self.at = self.find();
+        }
         let rest = self.buffer.get(self.at..).unwrap_or_default();
         let mut reader = Reader::new(rest);
         if rest.is_empty() {
@@ -82,6 +125,7 @@ impl ItemStream {
             Ok(mut item) => {
                 item.length = reader.position();
                 self.at += item.length;
+                self.is_astray = false;
                 Ok(Some(item))
             }
             Err(Trouble::Short) if rest.len() <= LONGEST_ITEM => Ok(None),
@@ -90,9 +134,31 @@ impl ItemStream {
         }
     }
 
+    /// Where the first item begins that is whole, or that the next piece may make whole.
+    fn find(&self) -> usize {
+        let is_item = |at: &usize| {
+            let rest = self.buffer.get(*at..).unwrap_or_default();
+            begins_like_an_item(rest)
+                && match parse(&mut Reader::new(rest)) {
+                    Ok(_) => true,
+                    Err(trouble) => trouble == Trouble::Short && rest.len() <= LONGEST_ITEM,
+                }
+        };
+        (self.at..self.buffer.len()).find(is_item).unwrap_or(self.buffer.len())
+    }
+
     /// Whether an item is only half there.
     pub fn is_open(&self) -> bool {
-        self.at < self.buffer.len()
+        self.at < self.buffer.len() && !self.is_astray
+    }
+}
+
+/// Whether bytes begin with a map whose first key is one of an item, or with the begin of one.
+fn begins_like_an_item(raw: &[u8]) -> bool {
+    let mut reader = Reader::new(raw);
+    match reader.map().and_then(|count| if count == 0 { Ok(&b""[..]) } else { reader.raw() }) {
+        Ok(key) => KEYS.contains(&key),
+        Err(trouble) => trouble == Trouble::Short && raw.len() < LONGEST_BEGIN,
     }
 }
 
@@ -207,6 +273,27 @@ mod tests {
             assert_eq!(items[0].mode, 0o100644);
             assert_eq!(items[0].chunks, Some(vec![Chunk { id: [9; 32], size: 5, stored: 7 }]));
             assert_eq!(items[0].xattrs, [(b"user.x".to_vec(), vec![])]);
+        }
+    }
+
+    #[test]
+    fn behind_a_lost_piece_items_are_found_again_wherever_it_was_cut() {
+        let raw = sample();
+        for cut in 0..=raw.len() {
+            let mut stream = ItemStream::default();
+            stream.push(&[&raw, &raw[..cut]].concat());
+            assert!(stream.next_item().unwrap().is_some());
+            stream.lose();
+            let behind = [&raw[cut..], &raw, &raw].concat();
+            let mut items = 0;
+            for piece in behind.chunks(7) {
+                stream.push(piece);
+                while let Some(item) = stream.next_item().unwrap() {
+                    assert_eq!(item.path, b"a\xffb");
+                    items += 1;
+                }
+            }
+            assert_eq!((items, stream.is_open()), (if cut == 0 { 3 } else { 2 }, false), "cut at {cut}");
         }
     }
 

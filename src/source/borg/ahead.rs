@@ -4,7 +4,7 @@
 
 use super::Fault;
 use super::entry::{Holes, Meaning, meaning};
-use super::items::Items;
+use super::items::{Items, Step};
 use super::object::{Decoder, Piece};
 use super::pipeline::Pipeline;
 use super::repository::Repository;
@@ -37,6 +37,14 @@ pub(super) struct Planned {
     /// How long the item is, packed, and its content.
     length: usize,
     bytes: u64,
+}
+
+impl Planned {
+    /// In the place of items that cannot be read.
+    fn lost(what: String) -> Planned {
+        let (chunks, meaning) = (Vec::new(), Meaning::Lost(what));
+        Planned { meaning, flags: 0, chunks, is_needed: false, damage: None, length: 0, bytes: 0 }
+    }
 }
 
 /// The items that were read ahead.
@@ -96,9 +104,9 @@ impl<'a> Ahead<'a> {
         };
         while self.end.is_none() && (self.queue.is_empty() || !is_enough(self)) {
             match self.items.next_item() {
-                Ok(Some(item)) => self.plan(item, visitor),
-                Ok(None) => self.end = Some(None),
-                Err(error) => self.end = Some(Some(error)),
+                Some(Step::Item(item)) => self.plan(*item, visitor),
+                Some(Step::Lost(lost)) => self.queue.push_back(Planned::lost(lost.to_string())),
+                None => self.end = Some(None),
             }
         }
         self.submit();
@@ -162,7 +170,7 @@ impl<'a> Ahead<'a> {
         let is_needed = match &meaning {
             Meaning::Entry(entry) if matches!(entry.kind, EntryKind::File { .. }) => visitor.needs_content(entry),
             Meaning::Entry(_) => true,
-            Meaning::Nothing(_) => false,
+            Meaning::Nothing(_) | Meaning::Lost(_) => false,
         };
         let chunks = item.chunks.unwrap_or_default();
         let lengths: Vec<u32> = chunks.iter().map(|chunk| chunk.size).collect();

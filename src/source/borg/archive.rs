@@ -2,7 +2,7 @@
 
 use super::ahead::Ahead;
 use super::entry::{Meaning, meaning};
-use super::items::Items;
+use super::items::{Items, Step};
 use super::object::Piece;
 use super::pipeline::{Closing, Pipeline};
 use super::repository::{Named, Repository};
@@ -84,11 +84,13 @@ impl BorgArchive {
         }
         let mut looked = Looked { scan: Scan::default(), bytes: 0 };
         let mut items = Items::new(&self.repository, &self.pieces);
+        let mut walked = Ok(());
         let walked = loop {
             match items.next_item() {
-                Ok(Some(item)) => look_at(&self.repository, item, &mut looked),
-                Ok(None) => break Ok(()),
-                Err(error) => break Err(error),
+                Some(Step::Item(item)) => look_at(&self.repository, *item, &mut looked),
+                // What is lost may hold the manifest; what comes after it is looked at all the same.
+                Some(Step::Lost(lost)) => walked = walked.and(Err(lost.into())),
+                None => break walked,
             }
         };
         looked.scan.complete = walked.is_ok();
@@ -110,6 +112,12 @@ impl BorgArchive {
         while let Some(planned) = ahead.next_item(visitor)? {
             let entry = match planned.meaning {
                 Meaning::Entry(entry) => *entry,
+                Meaning::Lost(what) => {
+                    let advice = "what it named is not in this backup any more; look for another one";
+                    losses.findings.push(Finding::new(Severity::Damage, &self.name, what, advice));
+                    visitor.lost();
+                    continue;
+                }
                 Meaning::Nothing(why) => {
                     *losses.left_out.entry(why).or_insert(0u64) += 1;
                     let mut content = Content::new(&mut ahead, planned.chunks, None, progress);

@@ -22,6 +22,8 @@ pub(super) enum Meaning {
     Entry(Box<Entry>),
     /// Nothing to restore, in words.
     Nothing(&'static str),
+    /// Entries that cannot be read, and why.
+    Lost(String),
 }
 
 /// Says what an item means; `is_sparse` tells whether its content has holes.

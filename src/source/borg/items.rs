@@ -1,4 +1,4 @@
-//! The items of one archive, one after the other.
+//! The items of one archive, one after the other, around pieces of the list of files that are damaged.
 
 use super::object::Decoder;
 use super::repository::Repository;
@@ -14,34 +14,64 @@ pub(super) struct Items<'a> {
     next: usize,
     stream: ItemStream,
     piece: Vec<u8>,
+    is_over: bool,
+}
+
+/// What comes next.
+pub(super) enum Step {
+    /// An item.
+    Item(Box<Item>),
+    /// Items that cannot be read, however many; the next one comes after them.
+    Lost(Lost),
+}
+
+/// A part of the list of files that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("part {part} of {of} of the list of files is lost: {why}")]
+pub(super) struct Lost {
+    part: usize,
+    of: usize,
+    why: String,
+}
+
+impl From<Lost> for ReadError {
+    fn from(lost: Lost) -> ReadError {
+        ReadError::Corrupt {
+            place: format!("in part {} of {} of the list of files", lost.part, lost.of),
+            what: lost.why,
+        }
+    }
 }
 
 impl<'a> Items<'a> {
     pub(super) fn new(repository: &'a Repository, pieces: &'a [ObjectId]) -> Items<'a> {
-        Items { decoder: repository.decoder(), pieces, next: 0, stream: ItemStream::default(), piece: Vec::new() }
+        let (decoder, stream) = (repository.decoder(), ItemStream::default());
+        Items { decoder, pieces, next: 0, stream, piece: Vec::new(), is_over: false }
     }
 
-    /// The next item; `None` at the end.
-    pub(super) fn next_item(&mut self) -> Result<Option<Item>, ReadError> {
-        loop {
-            let found = self.stream.next_item().map_err(|bad| self.damage(&bad))?;
-            if found.is_some() {
-                return Ok(found);
+    /// The next item, or what is lost before it; `None` at the end.
+    pub(super) fn next_item(&mut self) -> Option<Step> {
+        while !self.is_over {
+            match self.stream.next_item() {
+                Ok(Some(item)) => return Some(Step::Item(Box::new(item))),
+                Ok(None) => {}
+                Err(bad) => return Some(self.lose(&bad)),
             }
             let Some(id) = self.pieces.get(self.next) else {
-                return if self.stream.is_open() { Err(self.damage(&"the last entry is cut off")) } else { Ok(None) };
+                self.is_over = true;
+                return self.stream.is_open().then(|| self.lose(&"the last entry is cut off"));
             };
             self.next += 1;
-            let decoded = self.decoder.decode(id, 0, Length::AtMost(LONGEST_CHUNK), &mut self.piece);
-            decoded.map_err(|fault| self.damage(&fault))?;
-            self.stream.push(&self.piece);
+            match self.decoder.decode(id, 0, Length::AtMost(LONGEST_CHUNK), &mut self.piece) {
+                Ok(()) => self.stream.push(&self.piece),
+                Err(fault) => return Some(self.lose(&fault)),
+            }
         }
+        None
     }
 
-    fn damage(&self, what: &dyn std::fmt::Display) -> ReadError {
-        ReadError::Corrupt {
-            place: format!("in part {} of {} of the list of files", self.next, self.pieces.len()),
-            what: what.to_string(),
-        }
+    fn lose(&mut self, why: &dyn std::fmt::Display) -> Step {
+        self.stream.lose();
+        Step::Lost(Lost { part: self.next, of: self.pieces.len(), why: why.to_string() })
     }
 }
