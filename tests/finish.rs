@@ -162,6 +162,11 @@ fn every_app_that_waits_is_finished_and_doing_it_again_changes_nothing() {
     let shown = &case.freedombox()["notifications"]["lifeboat-restore"];
     assert_eq!((&shown["title"], &shown["group"]), (&json!("Restore: 6 of 6 apps restored"), &json!("admin")));
     assert!(shown["actions"].to_string().contains("dismiss"));
+    // FreedomBox shows ten of them only.
+    let notes = case.freedombox()["notifications"].clone();
+    let is_seen = |(_, note): &(&String, &Value)| note["dismissed"] != json!(true);
+    let seen: Vec<&String> = notes.as_object().unwrap().iter().filter(is_seen).map(|(id, _)| id).collect();
+    assert!(notes.as_object().unwrap().len() > 1 && seen == ["lifeboat-restore"], "{seen:?}");
     let logs = case.root().join("var/log/lifeboat");
     assert_eq!(
         sh(&format!("cd '{}'; stat -c '%a %n' . report.txt report.json", logs.display())),

@@ -190,6 +190,12 @@ class Box:
             done.set()
         if self.app(app).needs_setup():
             raise Failed('FreedomBox did not record it as set up')
+        # FreedomBox shows ten notifications: one for each installed app would hide what is said of the restore.
+        kind = module('notification').Notification
+        try:
+            kind.get(f'{app}-operation').dismiss()
+        except KeyError:
+            pass
         return {}
 
     def do_save(self, app):

@@ -302,6 +302,8 @@ impl Run<'_> {
             self.notify_running();
             return Ok(None);
         }
+        // Said before the work, which takes a while, and may take other notifications with it.
+        self.notify_running();
         let worked = self.work(&ready);
         self.driver = None;
         self.machine.repair_owners()?;

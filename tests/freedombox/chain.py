@@ -43,10 +43,10 @@ def prove(source, onto, apps=(), is_new=False, from_borg=False):
     box.wait_for_service()
     if is_new:
         box.product("first-boot", ADMIN, PASSWORD, capture_output=True)
-    rows = judge.judge(box, truth["truth"], plan, progress, before)
+    rows = judge.judge(box, truth["truth"], plan, progress, before, source)
     for row in rows:
         row["seconds"] = took.get(row["app"])
-        row["as expected"] = row["result"] == "works" or (row["result"] == "not restored" and row["app"] in missing)
+        row["as expected"] = row["result"] in ("works", "no data") or (row["result"] == "not restored" and row["app"] in missing)
     from table import counts
 
     found = {

@@ -29,7 +29,7 @@ def end(box, name, source_onto, plan, truth, expected=()):
     progress = rescue.progress(box)
     before = chain.baseline(source_onto[1], list(truth["truth"]))
     box.wait_for_service()
-    rows = judge.judge(box, truth["truth"], plan, progress, before)
+    rows = judge.judge(box, truth["truth"], plan, progress, before, source_onto[0])
     bad = [row for row in rows if row["result"] != ("not restored" if row["app"] in expected else "works")]
     for row in rows:
         print(f"{row['app']}: {row['result']} {'; '.join(row['why'])}")

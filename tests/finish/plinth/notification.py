@@ -7,7 +7,12 @@ from . import load, save
 class Notification:
     @staticmethod
     def get(key):
-        return types.SimpleNamespace(**load()['notifications'][key])
+        def dismiss():
+            state = load()
+            state['notifications'][key]['dismissed'] = True
+            save(state)
+
+        return types.SimpleNamespace(**load()['notifications'][key], dismiss=dismiss)
 
     @staticmethod
     def update_or_create(**kwargs):

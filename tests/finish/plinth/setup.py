@@ -1,5 +1,6 @@
 """Installing, as an operation that is joined."""
 from . import app as app_module
+from . import notification
 
 
 class Operation:
@@ -8,6 +9,8 @@ class Operation:
 
     def join(self):
         self.app.install()
+        notification.Notification.update_or_create(
+            id=f'{self.app.app_id}-operation', title=self.app.app_id, message='App installed.', dismissed=False)
 
 
 def run_setup_on_app(app_id, allow_install=True):
