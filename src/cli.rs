@@ -76,6 +76,8 @@ pub enum Command {
         #[command(flatten)]
         keys: KeyArgs,
     },
+    /// Copy a failing disk into an image, what reads well first; never writes to the disk. Run it again to go on.
+    Salvage(SalvageArgs),
     /// Show what a restore would do; changes nothing.
     Plan(PlanArgs),
     /// Carry out a plan.
@@ -163,6 +165,22 @@ pub struct KeyArgs {
     /// An installed FreedomBox (a directory, a disk, an image) whose stored passphrases are tried first.
     #[arg(long, value_name = "SYSTEM")]
     pub old_system: Option<PathBuf>,
+}
+
+/// What to salvage, and how hard.
+#[derive(Debug, Args)]
+pub struct SalvageArgs {
+    /// The failing disk, or an image of one.
+    pub disk: PathBuf,
+    /// The image, or a folder for it, on another disk. Its map, which ddrescue reads too, gets the same name and .map.
+    #[arg(long, value_name = "FILE|DIR")]
+    pub to: PathBuf,
+    /// How long the failing reads of one bad area may take in one pass.
+    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    pub patience: u32,
+    /// How often bad sectors are tried again at the end.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub retries: u32,
 }
 
 /// Which box.

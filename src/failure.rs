@@ -9,6 +9,7 @@ use crate::model::plan::{Blocker, BlockerKind};
 use crate::model::state::DataState;
 use crate::restore::RestoreError;
 use crate::restore::journal::JournalError;
+use crate::salvage::SalvageError;
 use crate::source::ReadError;
 use crate::survey::SurveyError;
 use crate::survey::target::TargetError;
@@ -150,6 +151,41 @@ impl From<VerifyError> for Failure {
                 Failure::untouched(Ending::Usage, chain(&error), "run 'lifeboat list' to see what the backup holds")
             }
         }
+    }
+}
+
+impl From<SalvageError> for Failure {
+    fn from(error: SalvageError) -> Failure {
+        const AGAIN: &str = "nothing that was read is lost: run the same command again, it goes on where it stopped";
+        let (ending, advice) = match error {
+            SalvageError::Refused(error) => return error.into(),
+            SalvageError::NoMap(_) | SalvageError::BadMap { .. } => {
+                (Ending::Usage, "name another file for the image; an existing one is never replaced")
+            }
+            SalvageError::NoImage(_) => (Ending::Usage, "put the image beside it, or name another file for the image"),
+            SalvageError::Busy(_) => (Ending::Busy, "wait until it is finished, or stop it"),
+            SalvageError::NoSpace { .. } => (Ending::NoSpace, "name a folder on a larger disk"),
+            SalvageError::Empty(_) => {
+                (Ending::Failed, "take the disk out and put it in again, or try another reader, cable or computer")
+            }
+            SalvageError::Gone(_) => (
+                Ending::Failed,
+                "take the disk out, let it cool down and put it in again, then run the same command again: it goes on \
+                 where it stopped",
+            ),
+            SalvageError::Sys(ref error) => match error.source.kind() {
+                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => (
+                    Ending::Failed,
+                    "make room where the image is and run the same command again: it goes on where it stopped",
+                ),
+                std::io::ErrorKind::FileTooLarge => (
+                    Ending::Failed,
+                    "the disk there cannot hold files that long: format it with exFAT or ext4, or use another one",
+                ),
+                _ => (Ending::Failed, AGAIN),
+            },
+        };
+        Failure::untouched(ending, chain(&error), advice)
     }
 }
 

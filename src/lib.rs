@@ -10,6 +10,7 @@
 //! Survey + Contents + Report + choices ──plan──▶ RestorePlan (immutable; its digest is the PlanId)
 //! RestorePlan + Consent ──restore──▶ Outcome, with a journal on the target at every moment
 //! Outcome ──handoff──▶ what the installed system runs at its next boot ──finish (there)──▶ each app works again
+//! failing disk ──salvage──▶ image, map of what was read, list of lost files
 //! ```
 //!
 //! Promises: a source is never written to; old data stays until `commit`; success is never reported when anything
@@ -31,6 +32,7 @@ pub mod plan;
 pub mod render;
 pub mod rescue;
 pub mod restore;
+pub mod salvage;
 pub mod source;
 pub mod survey;
 pub mod sys;

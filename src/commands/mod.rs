@@ -2,6 +2,7 @@
 
 pub mod finish;
 pub mod look;
+pub mod salvage;
 pub mod write;
 
 use crate::cli::{Cli, Command, KeyArgs, PlanArgs};
@@ -35,6 +36,7 @@ pub fn run(host: &Host, cli: &Cli) -> Ending {
         Command::Export { location, archive, file, accept_damage, keys } => with_keys(host, &output, keys, |unlock| {
             write::export(host, &output, location, archive.as_ref(), file, *accept_damage, unlock, progress)
         }),
+        Command::Salvage(args) => salvage::salvage(host, &output, args, progress),
         Command::Plan(args) => {
             with_keys(host, &output, &args.keys, |unlock| look::plan(host, &output, &request(args), unlock, progress))
         }

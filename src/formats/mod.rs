@@ -18,6 +18,7 @@ pub mod fat;
 pub mod fstab;
 pub mod gpt;
 pub mod magic;
+pub mod mapfile;
 pub mod mbr;
 pub mod ntfs;
 pub mod os_release;

@@ -48,6 +48,14 @@ pub enum Phase {
     Exchange,
     /// Removing or moving back data.
     CleanUp,
+    /// Copying what a failing disk gives easily.
+    Salvage,
+    /// Finding the edges of a failing disk's bad areas.
+    Trim,
+    /// Reading bad areas sector by sector.
+    Scrape,
+    /// Trying bad sectors again.
+    Retry,
 }
 
 /// Where events go. Implementations are cheap and never fail.

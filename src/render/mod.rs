@@ -6,6 +6,7 @@
 pub mod plan;
 pub mod progress;
 pub mod prompt;
+pub mod salvage;
 pub mod text;
 
 use crate::failure::Failure;

@@ -27,6 +27,10 @@ fn phase_name(phase: Phase) -> &'static str {
         Phase::ReadBack => "reading back what was written",
         Phase::Exchange => "exchanging old and new data",
         Phase::CleanUp => "cleaning up",
+        Phase::Salvage => "copying the disk, what reads well first",
+        Phase::Trim => "finding the edges of the bad areas",
+        Phase::Scrape => "reading bad areas sector by sector",
+        Phase::Retry => "trying the bad sectors again",
     }
 }
 
@@ -76,7 +80,14 @@ impl Running {
                     .saturating_sub(self.bytes)
                     .checked_div(rate)
                     .map_or(String::new(), |left| format!(", about {left} s left"));
-                format!("{done} of {} ({} %){left}", ByteSize(total), self.bytes.saturating_mul(100) / total)
+                let failed = match self.phase {
+                    Phase::Salvage | Phase::Trim | Phase::Scrape | Phase::Retry if self.entries > 0 => {
+                        format!(", {} reads failed", self.entries)
+                    }
+                    _ => String::new(),
+                };
+                let part = self.bytes.saturating_mul(100) / total;
+                format!("{done} of {} ({part} %){failed}{left}", ByteSize(total))
             }
             None => format!("{done}, {} entries", self.entries),
         };

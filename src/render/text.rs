@@ -60,7 +60,8 @@ pub fn time(rfc3339: Option<&str>) -> String {
     }
 }
 
-fn findings(list: &[Finding]) -> String {
+/// Findings, one by one, with their advice.
+pub(super) fn findings(list: &[Finding]) -> String {
     let mut text = String::new();
     for finding in list {
         let word = match finding.severity {

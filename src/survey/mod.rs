@@ -6,6 +6,7 @@
 
 mod assemble;
 pub mod disks;
+pub mod failing;
 mod holder;
 pub mod installation;
 pub mod locations;

@@ -105,6 +105,23 @@ pub enum TargetError {
         /// Where it belongs.
         point: String,
     },
+    /// What is to be salvaged is no disk.
+    #[error("'{0}' is neither a disk nor a disk image")]
+    NoDisk(String),
+    /// What an image would be written into is no file.
+    #[error("'{0}' is not a file; no disk is ever overwritten with an image")]
+    NotAFile(String),
+    /// The image would lie on the disk that is to be salvaged.
+    #[error("'{0}' lies on the disk that is to be salvaged")]
+    OnSource(String),
+    /// The disk that is to be salvaged is mounted for writing.
+    #[error("'{disk}' is mounted for writing at '{at}'")]
+    Mounted {
+        /// The disk.
+        disk: String,
+        /// Where.
+        at: String,
+    },
     /// The system refused an operation.
     #[error(transparent)]
     Sys(#[from] SysError),
@@ -120,6 +137,9 @@ impl TargetError {
             Self::BootMedium(_) => "name the disk of the box",
             Self::HoldsBackup { .. } => "copy the backup to another disk first",
             Self::InUse { .. } => "unmount it first, or name the directory where it is mounted",
+            Self::NoDisk(_) => "name the failing disk, such as /dev/sdb; 'lifeboat survey' lists the disks",
+            Self::NotAFile(_) | Self::OnSource(_) => "name a folder or a new file on another disk",
+            Self::Mounted { .. } => "unmount it first: its image would be a mixture of several moments",
             Self::WriteProtected(_) => "remove the write protection, or name another disk",
             Self::MissingFilesystem { .. } => "connect the disk that holds it, or unlock it when it is encrypted",
             Self::Sys(error) if error.source.kind() == std::io::ErrorKind::NotFound => {

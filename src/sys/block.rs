@@ -5,6 +5,7 @@
 
 use super::SysError;
 use super::host::Host;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// A whole disk, or a device-mapper or RAID volume.
@@ -167,6 +168,56 @@ pub fn loops(host: &Host) -> Vec<Backing> {
 /// Whether a block device is write-protected.
 pub fn is_read_only(host: &Host, (major, minor): (u32, u32)) -> bool {
     text(&host.sys(format!("dev/block/{major}:{minor}/ro"))).as_deref() == Some("1")
+}
+
+/// Length of a device's logical sectors in bytes.
+pub fn sector_size(host: &Host, number: (u32, u32)) -> Option<u32> {
+    let folder = folder_of(host, number)?;
+    let of_disk = if folder.join("partition").exists() { folder.parent()? } else { &folder };
+    text(&of_disk.join("queue/logical_block_size"))?.parse().ok()
+}
+
+/// Everything that shares a disk with a device: the disks below it, all of their partitions, and what is made of them.
+pub fn kin(host: &Host, number: (u32, u32)) -> BTreeSet<(u32, u32)> {
+    let mut all = BTreeSet::from([number]);
+    let mut left: Vec<PathBuf> = folder_of(host, number).into_iter().collect();
+    while let Some(folder) = left.pop() {
+        let disk = if folder.join("partition").exists() { folder.parent().map(Path::to_path_buf) } else { None };
+        let disk = disk.unwrap_or(folder);
+        let below = names(&disk.join("slaves"));
+        left.extend(below.iter().filter_map(|name| std::fs::canonicalize(disk.join("slaves").join(name)).ok()));
+        all.extend(made_of(host, disk));
+    }
+    all
+}
+
+/// A device itself, its partitions, and what is made of them.
+pub fn with_all_on_it(host: &Host, number: (u32, u32)) -> BTreeSet<(u32, u32)> {
+    folder_of(host, number).map_or_else(|| BTreeSet::from([number]), |folder| made_of(host, folder))
+}
+
+fn folder_of(host: &Host, (major, minor): (u32, u32)) -> Option<PathBuf> {
+    std::fs::canonicalize(host.sys(format!("dev/block/{major}:{minor}"))).ok()
+}
+
+fn made_of(host: &Host, folder: PathBuf) -> BTreeSet<(u32, u32)> {
+    let mut all = BTreeSet::new();
+    let mut left = vec![folder];
+    while let Some(folder) = left.pop() {
+        if device_number(&folder).is_some_and(|number| all.insert(number)) {
+            let parts = names(&folder).into_iter().map(|name| folder.join(name));
+            left.extend(parts.filter(|part| part.join("partition").exists()));
+            left.extend(names(&folder.join("holders")).into_iter().map(|name| host.sys("block").join(name)));
+        }
+    }
+    all
+}
+
+/// The node of a device, as the kernel names it.
+pub fn node(host: &Host, (major, minor): (u32, u32)) -> Option<PathBuf> {
+    let uevent = text(&host.sys(format!("dev/block/{major}:{minor}/uevent")))?;
+    let name = uevent.lines().find_map(|line| line.strip_prefix("DEVNAME="))?;
+    Some(host.dev(name))
 }
 
 fn is_numbered(name: &str, prefix: &str) -> bool {

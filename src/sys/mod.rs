@@ -9,6 +9,7 @@ pub mod dir;
 pub mod fault;
 pub mod file;
 pub mod host;
+pub mod image;
 pub mod mount;
 pub mod tree;
 

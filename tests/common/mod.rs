@@ -5,6 +5,7 @@
 pub mod archives;
 pub mod boxes;
 pub mod disks;
+pub mod failing;
 pub mod repositories;
 pub mod rescue;
 pub mod scenes;
