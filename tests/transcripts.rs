@@ -105,8 +105,10 @@ const PLAN: [&str; 7] = ["plan", "--from", "backup.tar.gz", "--onto", "box", "--
 #[test]
 fn help_is_as_it_was_read_last() {
     let folder = folder();
-    let commands =
-        ["", "survey", "list", "verify", "plan", "restore", "status", "resume", "undo", "commit", "guide", "finish"];
+    let commands = [
+        "", "survey", "list", "verify", "drill", "plan", "restore", "status", "resume", "undo", "commit", "guide",
+        "finish",
+    ];
     let mut all = String::new();
     for command in commands {
         let args: Vec<&str> = [command, "--help"].into_iter().filter(|word| !word.is_empty()).collect();
