@@ -80,6 +80,10 @@ pub enum Command {
     Salvage(SalvageArgs),
     /// Show what a restore would do; changes nothing.
     Plan(PlanArgs),
+    /// Rehearse a restore and say whether it would bring everything back; changes nothing and needs no box.
+    ///
+    /// The result is a dated page that begins with PASS or FAIL. It ends with the exit code of the worst fault.
+    Drill(DrillArgs),
     /// Carry out a plan.
     Restore {
         /// What to restore where.
@@ -146,6 +150,33 @@ pub struct PlanArgs {
     #[arg(long, value_name = "FILE")]
     pub program: Option<PathBuf>,
     /// What opens an encrypted backup.
+    #[command(flatten)]
+    pub keys: KeyArgs,
+}
+
+/// What to rehearse.
+#[derive(Debug, Args)]
+pub struct DrillArgs {
+    /// Where the backup is: a file, a repository, or a directory to search.
+    #[arg(long, value_name = "LOCATION")]
+    pub from: PathBuf,
+    /// Which backup, by id or name (see 'list'); without it, the newest.
+    #[arg(long, value_name = "ID")]
+    pub archive: Option<ArchiveId>,
+    /// The box: a mounted root directory, a disk image, or a block device. Without it, a freshly installed box of the
+    /// newest known FreedomBox is assumed.
+    #[arg(long, value_name = "TARGET")]
+    pub onto: Option<PathBuf>,
+    /// Only these apps; without it, all apps in the backup.
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    pub apps: Option<Vec<AppId>>,
+    /// Fail when the backup is older than this.
+    #[arg(long, value_name = "DAYS")]
+    pub max_age: Option<u32>,
+    /// The Lifeboat program for the box, where this one does not fit its architecture.
+    #[arg(long, value_name = "FILE")]
+    pub program: Option<PathBuf>,
+    /// What opens an encrypted backup. What the box keeps itself is not used: it may be lost with the box.
     #[command(flatten)]
     pub keys: KeyArgs,
 }

@@ -11,6 +11,7 @@ use crate::model::state::DataState;
 use crate::render::Output;
 use crate::render::plan::Proposal;
 use crate::render::text::ArchiveList;
+use crate::rescue::drill::{self, DrillRequest};
 use crate::rescue::prepare::{self, is_backup, location, open_target};
 use crate::rescue::{Backup, Request, Status, places};
 use crate::restore;
@@ -72,6 +73,19 @@ pub fn plan(
     let proposal = Proposal { plan: &prepared.plan, command: restore_command(request) };
     output.show(&proposal).map_err(unprinted)?;
     Ok(verdict(&prepared.plan))
+}
+
+/// `lifeboat drill`.
+pub fn drill(
+    host: &Host,
+    output: &Output,
+    request: &DrillRequest,
+    unlock: &mut dyn Unlock,
+    progress: &dyn Progress,
+) -> Result<Ending, Failure> {
+    let drill = drill::drill(host, request, unlock, progress);
+    output.show(&drill).map_err(unprinted)?;
+    Ok(drill.ending())
 }
 
 /// The words of the command that carries out the plan for this request, without the consent.

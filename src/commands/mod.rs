@@ -5,12 +5,13 @@ pub mod look;
 pub mod salvage;
 pub mod write;
 
-use crate::cli::{Cli, Command, KeyArgs, PlanArgs};
+use crate::cli::{Cli, Command, DrillArgs, KeyArgs, PlanArgs};
 use crate::failure::Failure;
 use crate::guide;
 use crate::model::ending::Ending;
 use crate::model::question::Prompter;
 use crate::render::{Output, progress, prompt};
+use crate::rescue::drill::DrillRequest;
 use crate::rescue::keyring::{KeyPlaces, Keyring};
 use crate::rescue::prepare::learn_from;
 use crate::rescue::{Backup, Request};
@@ -40,6 +41,9 @@ pub fn run(host: &Host, cli: &Cli) -> Ending {
         Command::Plan(args) => {
             with_keys(host, &output, &args.keys, |unlock| look::plan(host, &output, &request(args), unlock, progress))
         }
+        Command::Drill(args) => with_keys(host, &output, &args.keys, |unlock| {
+            look::drill(host, &output, &rehearsal(args), unlock, progress)
+        }),
         Command::Restore { plan, consent } => with_keys(host, &output, &plan.keys, |unlock| {
             write::restore(host, &output, &request(plan), consent, unlock, progress)
         }),
@@ -98,6 +102,18 @@ fn request(args: &PlanArgs) -> Request {
         apps: apps.clone(),
         accept_damage: *accept_damage,
         program: program.clone(),
+    }
+}
+
+fn rehearsal(args: &DrillArgs) -> DrillRequest {
+    let DrillArgs { from, archive, onto, apps, max_age, program, keys: _ } = args;
+    DrillRequest {
+        from: from.clone(),
+        archive: archive.clone(),
+        onto: onto.clone(),
+        apps: apps.clone(),
+        program: program.clone(),
+        max_age: *max_age,
     }
 }
 

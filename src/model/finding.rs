@@ -3,6 +3,7 @@
 //! A check that ran and found something bad returns findings; an error means that the check could not run.
 
 use super::app::AppId;
+use super::path::RelPath;
 use serde::{Deserialize, Serialize};
 
 /// One thing that a check noticed.
@@ -67,11 +68,39 @@ pub struct AppVerdict {
     pub bytes: u64,
 }
 
+/// The dump of an app's database in an archive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DumpVerdict {
+    /// The app.
+    pub app: AppId,
+    /// Where the dump lies in the archive.
+    pub path: RelPath,
+    /// How it is.
+    pub state: DumpState,
+}
+
+/// How a dump of a database is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DumpState {
+    /// It ends as it must, and it is of the time of the backup.
+    Whole,
+    /// It is whole, but so many hours older than the backup.
+    Stale(i64),
+    /// Its end is missing.
+    Cut,
+    /// It is not in the archive.
+    Missing,
+}
+
 /// What verification found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// One verdict per app, in the archive's order.
     pub apps: Vec<AppVerdict>,
+    /// The dumps of databases that the archive holds or should hold.
+    #[serde(default)]
+    pub dumps: Vec<DumpVerdict>,
     /// Everything noticed.
     pub findings: Vec<Finding>,
 }

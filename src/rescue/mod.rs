@@ -3,6 +3,7 @@
 //! Owns the order of the stages and nothing else: what a stage does is its own business, and nothing is printed here.
 
 pub mod carry;
+pub mod drill;
 pub mod keyring;
 pub mod prepare;
 

@@ -249,7 +249,7 @@ pub fn verify_location(
     verify_archive(archive.as_mut(), apps, &mut NoObserver, progress)
 }
 
-fn verify_archive(
+pub(super) fn verify_archive(
     archive: &mut dyn Archive,
     apps: Option<&[AppId]>,
     observer: &mut dyn Observer,

@@ -9,7 +9,7 @@ use super::span::Span;
 use super::{RootContent, Scope};
 use crate::model::app::AppId;
 use crate::model::archive::{ArchiveSummary, ArchivedApp, Generation};
-use crate::model::finding::{AppVerdict, Finding, Report, Severity, Verdict};
+use crate::model::finding::{AppVerdict, DumpState, DumpVerdict, Finding, Report, Severity, Verdict};
 use crate::model::path::RelPath;
 use crate::model::size::ByteSize;
 use crate::source::{Ending, Proof, ReadError};
@@ -105,7 +105,7 @@ impl Evidence {
 
 /// Judges every app, and collects all findings.
 pub(super) fn judge(evidence: &mut Evidence, summary: &ArchiveSummary, scope: &Scope<'_>) -> Report {
-    let mut report = Report { apps: Vec::new(), findings: std::mem::take(&mut evidence.findings) };
+    let mut report = Report { findings: std::mem::take(&mut evidence.findings), ..Report::default() };
     report.findings.extend(general_findings(evidence, summary));
     if evidence.hidden.is_some() {
         // The manifest names the apps; without it, none that was asked for can be shown to be there.
@@ -118,7 +118,7 @@ pub(super) fn judge(evidence: &mut Evidence, summary: &ArchiveSummary, scope: &S
         if scope.apps.is_some_and(|apps| !apps.contains(&app.name)) {
             continue;
         }
-        let problems = problems_of(app, summary.time.as_deref(), evidence, scope, &mut report.findings);
+        let problems = problems_of(app, summary.time.as_deref(), evidence, scope, &mut report);
         let verdict = match &evidence.outcome {
             _ if problems => Verdict::Damaged,
             Ok(_) if evidence.has_gap(app) => {
@@ -181,31 +181,38 @@ fn problems_of(
     time: Option<&str>,
     evidence: &Evidence,
     scope: &Scope<'_>,
-    findings: &mut Vec<Finding>,
+    report: &mut Report,
 ) -> bool {
     let mut damaged = app.paths.iter().any(|path| evidence.broken.contains(path));
     let named = app.paths.iter().filter(|path| is_dump(path));
     let demanded = scope.dumps.iter().filter(|(name, _)| *name == app.name).map(|(_, path)| path);
     let dumps: BTreeSet<&RelPath> = named.chain(demanded).collect();
     for path in dumps {
-        let what = match evidence.dumps.get(path) {
+        let state = match evidence.dumps.get(path) {
             Some(dump @ Dump { is_complete: true, .. }) => {
-                if let Some(hours) = dump.hours_stale(time) {
-                    let what = format!(
-                        "the dump of the app's database is {hours} hours older than the backup: '{path}'; FreedomBox \
-                         probably could not make a new one"
-                    );
-                    let advice = "what the app stored in these hours is not in the backup; look for another one";
-                    findings.push(Finding::new(Severity::Warning, app.name.as_str(), what, advice));
-                }
-                continue;
+                dump.hours_stale(time).map_or(DumpState::Whole, DumpState::Stale)
             }
-            Some(_) => "the dump of the app's database is not whole",
+            Some(_) => DumpState::Cut,
             // Where reading stopped, that is said already.
             None if evidence.outcome.is_err() => continue,
-            None => "the dump of the app's database is missing",
+            None => DumpState::Missing,
         };
-        findings.push(damage(&app.name, format!("{what}: '{path}'")));
+        report.dumps.push(DumpVerdict { app: app.name.clone(), path: path.clone(), state });
+        let what = match state {
+            DumpState::Whole => continue,
+            DumpState::Stale(hours) => {
+                let what = format!(
+                    "the dump of the app's database is {hours} hours older than the backup: '{path}'; FreedomBox \
+                     probably could not make a new one"
+                );
+                let advice = "what the app stored in these hours is not in the backup; look for another one";
+                report.findings.push(Finding::new(Severity::Warning, app.name.as_str(), what, advice));
+                continue;
+            }
+            DumpState::Cut => "the dump of the app's database is not whole",
+            DumpState::Missing => "the dump of the app's database is missing",
+        };
+        report.findings.push(damage(&app.name, format!("{what}: '{path}'")));
         damaged = true;
     }
     if !app.settings.is_empty() && evidence.outcome.is_ok() {
@@ -214,7 +221,7 @@ fn problems_of(
             if evidence.root(path).is_none_or(|root| root.kind.is_none()) {
                 let what = format!("the app's settings were not saved by FreedomBox: '{path}' is missing");
                 let advice = "set the app up again in FreedomBox after the restore";
-                findings.push(Finding::new(Severity::Warning, app.name.as_str(), what, advice));
+                report.findings.push(Finding::new(Severity::Warning, app.name.as_str(), what, advice));
             }
         }
     }
