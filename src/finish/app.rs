@@ -105,7 +105,9 @@ pub(super) fn work(
         done(restore, &app.name, Part::Restore)?;
     }
     if reached < Some(Part::Migrate) {
-        in_part(Part::Migrate, driver.migrate(id))?;
+        if let Some(what) = in_part(Part::Migrate, driver.migrate(id))? {
+            restore.record(Record::Noted { app: app.name.clone(), what })?;
+        }
         done(restore, &app.name, Part::Migrate)?;
     }
     let known = failing(restore, &app.name).unwrap_or_default();

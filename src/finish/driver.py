@@ -257,9 +257,7 @@ class Box:
     def do_migrate(self, app):
         """What the app itself has to do with data of an older release, and FreedomBox does not do after a restore."""
         step = MIGRATIONS.get(app)
-        if step is not None:
-            step(self)
-        return {'done': step is not None}
+        return {'note': step(self) if step is not None else None}
 
     def do_check(self, app, patience, known):
         """Whether the app answers: FreedomBox's own diagnostics and its pages. Failures that were `known` before count
@@ -422,6 +420,7 @@ def must(*args, **options):
     sys.stderr.write(done.stdout)
     if done.returncode:
         raise Failed(f'{args[0]} ended with status {done.returncode}: {" ".join(done.stdout.split())[-300:]}')
+    return done.stdout
 
 
 def migrate_mediawiki(box):
@@ -436,13 +435,35 @@ $_SERVER['HTTP_HOST'] = 'localhost';
 $_SERVER['REQUEST_URI'] = '/wordpress/';
 require '/usr/share/wordpress/wp-load.php';
 require_once ABSPATH . 'wp-admin/includes/upgrade.php';
-if (is_blog_installed()) { wp_upgrade(); }
+if (is_blog_installed()) {
+    wp_upgrade();
+    $theme = wp_get_theme();
+    $other = WP_Theme::get_core_default_theme();
+    if (!$theme->exists() && $other) {
+        switch_theme($other->get_stylesheet());
+        echo 'theme gone: ' . $theme->get_stylesheet() . ' -> ' . $other->get_stylesheet();
+    }
+}
 '''
 
 
+def relink(kept, shipped):
+    """Debian's own parts of a program stand as links among the owner's: those of this release, not of the restored one."""
+    for link in kept.iterdir() if kept.is_dir() else []:
+        if link.is_symlink() and not link.exists() and os.readlink(link).startswith(f'{shipped}/'):
+            link.unlink()
+    for part in shipped.iterdir() if shipped.is_dir() and kept.is_dir() else []:
+        if not os.path.lexists(kept / part.name):
+            (kept / part.name).symlink_to(part)
+
+
 def migrate_wordpress(box):
+    for kind in ('languages', 'plugins', 'themes'):
+        relink(inside(f'/var/lib/wordpress/wp-content/{kind}'), inside(f'/usr/share/wordpress/wp-content/{kind}'))
     with module('action_utils').service_ensure_running('mysql'):
-        must('runuser', '-u', 'www-data', '--', 'php', '-r', WORDPRESS, cwd='/')
+        said = must('runuser', '-u', 'www-data', '--', 'php', '-r', WORDPRESS, cwd='/')
+    gone = re.search(r'theme gone: (\S+) -> (\S+)', said)
+    return gone and f"the site's theme '{gone[1]}' is not in this release; it has the theme '{gone[2]}' now"
 
 
 def migrate_nextcloud(box):
@@ -453,7 +474,8 @@ def migrate_nextcloud(box):
 
 def migrate_roundcube(box):
     update = inside('/usr/share/roundcube/bin/updatedb.sh')
-    if update.exists():
+    # Where it uses another database, the check says so.
+    if update.exists() and not unused('roundcube'):
         must('runuser', '-u', 'www-data', '--', str(update), '--dir=/usr/share/roundcube/SQL', '--package=roundcube', cwd='/')
 
 

@@ -166,8 +166,10 @@ impl Driver {
     }
 
     /// Whether the app had something to do with data of an older release, and did it.
-    pub(super) fn migrate(&mut self, app: &str) -> Result<(), DriverError> {
-        self.ask::<Value>(json!({"do": "migrate", "app": app})).map(drop)
+    /// What the owner should know of it, where there is anything.
+    pub(super) fn migrate(&mut self, app: &str) -> Result<Option<String>, DriverError> {
+        let answer: Value = self.ask(json!({"do": "migrate", "app": app}))?;
+        Ok(answer.get("note").and_then(Value::as_str).map(str::to_owned))
     }
 
     pub(super) fn check(

@@ -382,7 +382,7 @@ impl Run<'_> {
         Ok(self.progress()?.iter().find(|seen| seen.name == *app).map_or(0, |seen| seen.failures))
     }
 
-    /// The apps of this restore that have something to do, in the plan's order.
+    /// The apps of this restore that have something to do, in the order of the work.
     fn wanted(&self) -> Result<Vec<AppPlan>, RestoreError> {
         let progress = self.progress()?;
         let asked = self.scene.asked;
@@ -391,7 +391,12 @@ impl Run<'_> {
                 seen.name == *app && (seen.stand == Stand::Waiting || (asked && seen.stand == Stand::NotRestored))
             })
         };
-        Ok(self.restore.plan().apps.iter().filter(|app| is_wanted(&app.name)).cloned().collect())
+        let mut wanted: Vec<AppPlan> =
+            self.restore.plan().apps.iter().filter(|app| is_wanted(&app.name)).cloned().collect();
+        // An app that finds a database server while it is installed may keep its data there, and not in the file that was
+        // restored; so the apps that bring a server come last.
+        wanted.sort_by_key(app::imports);
+        Ok(wanted)
     }
 
     /// Brings the packages of an app onto the box.

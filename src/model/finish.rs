@@ -57,6 +57,8 @@ pub struct AppProgress {
     pub failures: u32,
     /// Why it waits or was given up; `None` where nothing went wrong so far.
     pub why: Option<String>,
+    /// What else its owner should know, a sentence; no failure.
+    pub note: Option<String>,
     /// Whether data of it is still parked and not in its place.
     pub parked: bool,
 }

@@ -261,7 +261,10 @@ fn progress(app: &AppProgress) -> String {
         Stand::Waiting if app.why.is_some() || app.reached.is_some() => {
             wrap("  ", &format!("{}: {why}{failures}", app.name))
         }
-        Stand::Finished | Stand::Waiting => String::new(),
+        Stand::Finished => {
+            app.note.as_ref().map_or(String::new(), |note| wrap("  ", &format!("{}: {note}.", app.name)))
+        }
+        Stand::Waiting => String::new(),
         Stand::NotRestored => {
             let kept = match app.parked {
                 true => format!(

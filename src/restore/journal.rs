@@ -110,6 +110,13 @@ pub enum Record {
         /// Whether it was a failure; waiting for packages is none, however long it takes.
         failure: bool,
     },
+    /// Something about an app that its owner should know, although it is no failure.
+    Noted {
+        /// The app.
+        app: AppId,
+        /// What, a sentence.
+        what: String,
+    },
     /// A parked tree is about to be exchanged with what is in its place.
     Moving {
         /// The step that parked it.

@@ -140,8 +140,15 @@ fn stand(root: &Dir, records: &[Record], plan: &RestorePlan, taken_over: &dyn Fn
 
 /// How far the running box is with an app.
 fn progress(root: &Dir, records: &[Record], plan: &RestorePlan, app: &AppId) -> AppProgress {
-    let mut seen =
-        AppProgress { name: app.clone(), stand: Stand::Waiting, reached: None, failures: 0, why: None, parked: false };
+    let mut seen = AppProgress {
+        name: app.clone(),
+        stand: Stand::Waiting,
+        reached: None,
+        failures: 0,
+        why: None,
+        note: None,
+        parked: false,
+    };
     // An attempt that says neither how it ended nor that it only waits was cut off, and counts as a failure.
     let mut open = false;
     for record in records {
@@ -159,6 +166,7 @@ fn progress(root: &Dir, records: &[Record], plan: &RestorePlan, app: &AppId) -> 
                 seen.failures += u32::from(*failure);
                 (open, seen.why) = (false, Some(why.clone()));
             }
+            Record::Noted { app: of, what } if of == app => seen.note = Some(what.clone()),
             Record::Finished { app: of } if of == app => {
                 (open, seen.stand, seen.why) = (false, Stand::Finished, None);
             }

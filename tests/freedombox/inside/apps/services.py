@@ -375,7 +375,7 @@ class Shadowsocks:
     """The server to use."""
 
     def seed(self):
-        values = {"server": "ss.example.org", "server_port": 8765, "method": "aes-256-gcm"}
+        values = {"server": "192.0.2.7", "server_port": 8765, "method": "aes-256-gcm"}
         merge = privileged("shadowsocks").merge_config
         try:
             merge(values, "a secret")

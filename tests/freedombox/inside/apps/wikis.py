@@ -228,7 +228,8 @@ class Zoph:
 
     def look(self):
         query = "select album, album_description from zoph_albums where album = 'Test album'"
-        return {"album": mysql(self.database(), query), "its page": page("/zoph/", "Zoph")}
+        text, _ = request(f"{HOST}/zoph/", headers=basic())
+        return {"album": mysql(self.database(), query), "its page": "shows Zoph" if "Zoph" in text else "shows something else"}
 
 
 @app("sharing")
@@ -302,16 +303,16 @@ class Sogo:
     def seed(self):
         from scene import postgres
 
-        tables = postgres("sogo", "select tablename from pg_tables where schemaname = 'public'").split()
+        tables = postgres("sogo_fbx", "select tablename from pg_tables where schemaname = 'public'").split()
         if "sogo_user_profile" not in tables:
-            postgres("sogo", "create table sogo_user_profile (c_uid varchar(255) primary key, c_defaults text, c_settings text);"
-                     " alter table sogo_user_profile owner to sogo")
-        postgres("sogo", "insert into sogo_user_profile (c_uid, c_defaults) values ('zoe', '{\"test\": 64}')")
+            postgres("sogo_fbx", "create table sogo_user_profile (c_uid varchar(255) primary key, c_defaults text, c_settings text);"
+                     " alter table sogo_user_profile owner to sogo_fbx")
+        postgres("sogo_fbx", "insert into sogo_user_profile (c_uid, c_defaults) values ('zoe', '{\"test\": 64}')")
 
     def look(self):
         from scene import postgres
 
-        rows = postgres("sogo", "select c_uid, c_defaults from sogo_user_profile where c_uid = 'zoe'")
+        rows = postgres("sogo_fbx", "select c_uid, c_defaults from sogo_user_profile where c_uid = 'zoe'")
         return {"profile": rows, "service": runs("sogo.service"), "its page": page("/SOGo/", "SOGo")}
 
 
