@@ -76,7 +76,8 @@ pub enum Command {
         #[command(flatten)]
         keys: KeyArgs,
     },
-    /// Copy a failing disk into an image, what reads well first; never writes to the disk. Run it again to go on.
+    /// Copy a failing disk into an image, what matters most first, and list the files that are lost; never writes to the
+    /// disk. Run it again to go on.
     Salvage(SalvageArgs),
     /// Show what a restore would do; changes nothing.
     Plan(PlanArgs),

@@ -15,7 +15,7 @@ use lifeboat::salvage::SalvageError;
 use lifeboat::salvage::copy::{Copier, Effort, Keep};
 use lifeboat::sys::SysError;
 use proptest::prelude::*;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
@@ -479,5 +479,179 @@ impl Loop {
 impl Drop for Loop {
     fn drop(&mut self) {
         let _ = std::process::Command::new("/sbin/losetup").arg("-d").arg(&self.0).status();
+    }
+}
+
+/// A disk with a FreedomBox on its second partition, and blocks of it: the partition begins at 2 MiB.
+struct BoxDisk {
+    folder: tempfile::TempDir,
+    system: PathBuf,
+}
+
+const PARTITION: u64 = 2 << 20;
+
+impl BoxDisk {
+    fn new() -> BoxDisk {
+        let folder = tempfile::tempdir().unwrap();
+        let system = blank(&folder.path().join("system"), 40);
+        run("mke2fs", &["-q", "-F", "-t", "ext4", "-b", "4096", system.to_str().unwrap()]);
+        {
+            let mounted = Kernel::mount(&system, "loop");
+            common::disks::system(
+                mounted.path(),
+                &common::disks::System { hostname: "old", fstab: "", tables: "plinth" },
+            );
+            let put = |name: &str, seed: usize, length: usize| {
+                let path = mounted.path().join(name);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, &noise(8 << 20)[seed..seed + length]).unwrap();
+            };
+            put("var/lib/radicale/collections/calendar", 1, 100_000);
+            put("var/lib/radicale/collections/contacts", 200_003, 90_000);
+            put("home/me/photo", 300_007, 2_000_000);
+            put("home/me/letters/letter", 2_500_011, 8000);
+            put("usr/bin/program", 3_000_017, 700_000);
+            std::fs::hard_link(mounted.path().join("home/me/photo"), mounted.path().join("home/me/again")).unwrap();
+        }
+        common::disks::wait_for_loops(&system);
+        // A new journal, in which no blocks of folders lie a second time.
+        sh(&format!("tune2fs -O ^has_journal {0} && tune2fs -O has_journal {0}", system.display()));
+        BoxDisk { folder, system }
+    }
+
+    fn disk(&self) -> PathBuf {
+        let disk = blank(&self.folder.path().join("disk"), 44);
+        common::disks::sfdisk(&disk, 512, "label: gpt\nstart=2048, size=1MiB\nstart=4096, size=40MiB\n");
+        common::disks::place(&disk, PARTITION, &self.system);
+        disk
+    }
+
+    /// Where the block of a file lies on the disk.
+    fn block(&self, path: &str, nth: u64) -> u64 {
+        let command = format!("bmap {path} {nth}");
+        let block = run("debugfs", &["-R", &command, self.system.to_str().unwrap()]);
+        PARTITION + block.trim().parse::<u64>().unwrap() * BLOCK
+    }
+}
+
+/// The lost files as lines.
+fn lost_files(told: &serde_json::Value) -> Vec<String> {
+    let line = |file: &serde_json::Value| {
+        let text = |key: &str| file[key].as_str().unwrap_or("-").to_owned();
+        let what = text("what").split(':').next().unwrap().to_owned();
+        format!("{} {} {} {what}", text("path"), text("app"), file["lost"])
+    };
+    told["files"].as_array().unwrap().iter().map(line).collect()
+}
+
+fn cannot_salvage_ext4() -> bool {
+    let why = cannot_fail().or_else(|| common::disks::lacks(&["mke2fs", "debugfs", "sfdisk"]));
+    why.inspect(|why| eprintln!("SKIPPED: {why}")).is_some()
+}
+
+#[test]
+fn the_list_of_lost_files_is_exact() {
+    if cannot_salvage_ext4() {
+        return;
+    }
+    let a_box = BoxDisk::new();
+    let disk = a_box.disk();
+    let bad = [
+        a_box.block("/var/lib/radicale/collections/calendar", 3),
+        // The last block of a file, of which the file has only a part.
+        a_box.block("/home/me/letters/letter", 1),
+        a_box.block("/home/me/photo", 0),
+        a_box.block("/home/me/photo", 100),
+        // The folder itself; its file is found by its inode.
+        a_box.block("/home/me/letters", 0),
+    ];
+    let failing = FailingDisk::new(&disk, &bad);
+    let image = a_box.folder.path().join("image");
+    let told = salvage(failing.path(), &image).ends(1).json();
+    let letter = run("debugfs", &["-R", "stat /home/me/letters/letter", a_box.system.to_str().unwrap()]);
+    let letter = letter.split_whitespace().nth(1).unwrap();
+    assert_eq!(
+        lost_files(&told),
+        [
+            "home/me/again - 8192 -".to_owned(),
+            "home/me/letters - 0 names in this folder are lost".to_owned(),
+            "home/me/photo - 8192 -".to_owned(),
+            format!("lost+found/#{letter} - 3904 -"),
+            "var/lib/radicale/collections/calendar radicale 4096 -".to_owned(),
+        ],
+        "{told}"
+    );
+    assert_eq!(told["lost"], 5 * BLOCK);
+    // What a file does not use of its last block.
+    assert_eq!(told["lost_unused"], 192, "{told}");
+    let said = lifeboat(&["salvage".as_ref(), failing.path().as_os_str(), "--to".as_ref(), image.as_os_str()]).ends(1);
+    assert!(said.out.contains("collections/calendar (radicale)"), "{}", said.out);
+}
+
+#[test]
+fn lost_files_are_found_without_a_partition_table_and_without_a_superblock() {
+    if cannot_salvage_ext4() {
+        return;
+    }
+    let a_box = BoxDisk::new();
+    let disk = a_box.disk();
+    let calendar = a_box.block("/var/lib/radicale/collections/calendar", 3);
+    let image = a_box.folder.path().join("image");
+    {
+        // Both copies of the table.
+        let bad = [0, (44 << 20) - BLOCK, calendar];
+        let failing = FailingDisk::new(&disk, &bad);
+        let told = salvage(failing.path(), &image).ends(1).json();
+        assert_eq!(lost_files(&told), ["var/lib/radicale/collections/calendar radicale 4096 -"], "{told}");
+        assert!(told["findings"].to_string().contains("its partition table cannot be read"), "{told}");
+    }
+    // Without its only superblock, nobody can tell, and that is said.
+    let failing = FailingDisk::new(&disk, &[PARTITION, calendar]);
+    let told = salvage(failing.path(), &a_box.folder.path().join("other")).ends(1).json();
+    assert_eq!(lost_files(&told), [] as [&str; 0]);
+    assert!(told["findings"].to_string().contains("which files lie on them cannot be told"), "{told}");
+}
+
+#[test]
+fn secrets_and_app_data_are_read_before_anything_else() {
+    if let Some(why) = cannot_mount(&["mke2fs", "debugfs", "sfdisk"]) {
+        eprintln!("SKIPPED: {why}");
+        return;
+    }
+    let a_box = BoxDisk::new();
+    let content = fs::read(a_box.disk()).unwrap();
+    let database = a_box.block("/var/lib/plinth/plinth.sqlite3", 0);
+    let calendar = a_box.block("/var/lib/radicale/collections/calendar", 0);
+    let photo = a_box.block("/home/me/photo", 400);
+    let program = a_box.block("/usr/bin/program", 100);
+    let disk = Watched { content, reads: RefCell::default() };
+    let mut medium = Medium::new(disk.length());
+    let map = medium.map();
+    let effort = Effort { cluster: BLOCK, save_every: Duration::from_secs(3600), ..effort() };
+    lifeboat::salvage::copy_disk(&mut Copier::new(&disk, &mut medium, map, effort, &Silent), &Silent).unwrap();
+    let reads = disk.reads.borrow();
+    let first = |place: u64| reads.iter().position(|(at, end)| (*at..*end).contains(&place)).unwrap();
+    let order = [database, calendar, photo, program].map(first);
+    assert!(order.is_sorted(), "{order:?}");
+    assert!(medium.lasting == disk.content);
+    // And each byte is asked for once.
+    let asked: u64 = reads.iter().map(|(at, end)| end - at).sum();
+    assert_eq!(asked, disk.length());
+}
+
+/// A disk that notes what is read of it.
+struct Watched {
+    content: Vec<u8>,
+    reads: RefCell<Vec<(u64, u64)>>,
+}
+
+impl ReadAt for Watched {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        self.reads.borrow_mut().push((offset, offset + buf.len() as u64));
+        self.content.as_slice().read_at(offset, buf)
+    }
+
+    fn length(&self) -> u64 {
+        self.content.len() as u64
     }
 }

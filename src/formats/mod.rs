@@ -14,6 +14,7 @@ pub mod dpkg;
 pub mod elf;
 pub mod exfat;
 pub mod ext;
+pub mod ext4;
 pub mod fat;
 pub mod fstab;
 pub mod gpt;

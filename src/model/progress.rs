@@ -48,6 +48,8 @@ pub enum Phase {
     Exchange,
     /// Removing or moving back data.
     CleanUp,
+    /// Finding on a failing disk what matters most.
+    Order,
     /// Copying what a failing disk gives easily.
     Salvage,
     /// Finding the edges of a failing disk's bad areas.
@@ -56,6 +58,8 @@ pub enum Phase {
     Scrape,
     /// Trying bad sectors again.
     Retry,
+    /// Finding the files that lie on lost sectors.
+    Losses,
 }
 
 /// Where events go. Implementations are cheap and never fail.

@@ -27,10 +27,12 @@ fn phase_name(phase: Phase) -> &'static str {
         Phase::ReadBack => "reading back what was written",
         Phase::Exchange => "exchanging old and new data",
         Phase::CleanUp => "cleaning up",
-        Phase::Salvage => "copying the disk, what reads well first",
+        Phase::Order => "finding what matters most on the disk",
+        Phase::Salvage => "copying the disk, what matters most first",
         Phase::Trim => "finding the edges of the bad areas",
         Phase::Scrape => "reading bad areas sector by sector",
         Phase::Retry => "trying the bad sectors again",
+        Phase::Losses => "finding the files on lost sectors",
     }
 }
 

@@ -245,8 +245,12 @@ impl<'a> Copier<'a> {
         self.effort.sector - at % self.effort.sector
     }
 
-    /// Makes sure that a range was tried, sector by sector where it has to be; whether all of it was read.
+    /// Makes sure that a range was tried, sector by sector where it has to be; whether all of it was read. When failing
+    /// reads have taken longer than patience lasts, only what was read before is there.
     pub fn fetch(&mut self, range: Range<u64>) -> Result<bool, SalvageError> {
+        if self.failing > self.effort.patience || self.map.is_rescued(range.clone()) {
+            return Ok(self.map.is_rescued(range));
+        }
         // Whole sectors, so that none is ever known in part.
         let sector = self.effort.sector;
         let (first, end) =

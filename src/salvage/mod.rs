@@ -1,16 +1,21 @@
-//! From a failing disk into an image: what reads well first, and the exact list of what was lost.
+//! From a failing disk into an image: what matters most first, and the exact list of what was lost.
 //!
 //! The disk is opened for reading only and nothing is ever written to it. The image and its map (`IMAGE.map`, which
 //! GNU ddrescue reads and writes too) are enough to go on after a power cut, also with ddrescue. What could not be read
 //! stays a hole in the image and is never taken for data: everything that reads the image here asks the map first.
 
 pub mod copy;
+mod losses;
+mod order;
+mod through;
+mod volume;
 
 use crate::formats::ReadAt;
 use crate::formats::mapfile::{self, Activity, BadMap, Map, State};
+use crate::model::app::AppId;
 use crate::model::bytes;
 use crate::model::finding::{Finding, Severity};
-use crate::model::progress::Progress;
+use crate::model::progress::{Event, Phase, Progress};
 use crate::model::size::ByteSize;
 use crate::survey::failing;
 use crate::survey::target::TargetError;
@@ -24,6 +29,7 @@ use serde::Serialize;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use through::Readable;
 
 /// What to salvage.
 #[derive(Debug, Clone)]
@@ -57,6 +63,10 @@ pub struct Salvaged {
     pub places: usize,
     /// The first thousand of these places, in order.
     pub areas: Vec<LostArea>,
+    /// The files and folders that lie on them, as far as that can be told.
+    pub files: Vec<LostFile>,
+    /// Lost bytes, on filesystems that could be read, in which no file or folder lies.
+    pub lost_unused: ByteSize,
     /// What else is to be known.
     pub findings: Vec<Finding>,
 }
@@ -70,6 +80,24 @@ pub struct LostArea {
     pub length: ByteSize,
     /// Whether every sector of it was tried by itself.
     pub tried: bool,
+}
+
+/// A file or folder of which something is lost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LostFile {
+    /// The filesystem that it is on.
+    pub volume: String,
+    /// Its path below that filesystem's root.
+    #[serde(with = "bytes::text")]
+    pub path: Vec<u8>,
+    /// The app that it belongs to.
+    pub app: Option<AppId>,
+    /// Its length, where that is known.
+    pub size: Option<ByteSize>,
+    /// How much of its content is lost.
+    pub lost: ByteSize,
+    /// What is the matter, where it is more than lost content.
+    pub what: Option<String>,
 }
 
 /// Why nothing was salvaged, or why it stopped.
@@ -156,10 +184,14 @@ pub fn run(host: &Host, request: &Request, progress: &dyn Progress) -> Result<Sa
     let map = {
         let mut copier = Copier::new(&disk, &mut keep, map, effort, progress);
         copier.save()?;
-        copier.run(&[])?;
+        copy_disk(&mut copier, progress)?;
         copier.map().clone()
     };
     let areas = lost_areas(&map);
+    if !areas.is_empty() {
+        progress.event(Event::Phase { phase: Phase::Losses, total: None });
+    }
+    let losses = losses::find(&Readable { image: &keep.image, map: &map }, &mut findings);
     Ok(Salvaged {
         image: path,
         map: map_path,
@@ -168,8 +200,17 @@ pub fn run(host: &Host, request: &Request, progress: &dyn Progress) -> Result<Sa
         lost: areas.iter().map(|area| area.length).sum(),
         places: areas.len(),
         areas: areas.into_iter().take(MOST_AREAS).collect(),
+        files: losses.files,
+        lost_unused: ByteSize(losses.unused),
         findings,
     })
+}
+
+/// Copies everything that a disk gives: what matters most first, then the rest.
+pub fn copy_disk(copier: &mut Copier<'_>, progress: &dyn Progress) -> Result<(), SalvageError> {
+    progress.event(Event::Phase { phase: Phase::Order, total: None });
+    let first = order::valuable(copier)?;
+    copier.run(&first)
 }
 
 impl Salvaged {

@@ -190,6 +190,13 @@ impl Kernel {
 
 impl Drop for Kernel {
     fn drop(&mut self) {
-        let _ = Command::new("/bin/umount").arg(self.point.path()).status();
+        // A loop device over one of its files lets go of it a moment after it was detached.
+        for _ in 0..100 {
+            let done = Command::new("/bin/umount").arg(self.point.path()).stderr(Stdio::null()).status();
+            if done.is_ok_and(|status| status.success()) {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
     }
 }

@@ -24,7 +24,6 @@ pub fn cannot_fail() -> Option<String> {
 pub struct FailingDisk {
     device: PathBuf,
     _store: Kernel,
-    store: PathBuf,
     _folder: tempfile::TempDir,
 }
 
@@ -37,13 +36,14 @@ impl FailingDisk {
         run("mkfs.btrfs", &["-q", "-m", "single", "-d", "single", store.to_str().unwrap()]);
         let mounted = Kernel::mount(&store, "loop");
         std::fs::copy(image, mounted.path().join("disk")).unwrap();
+        sh(&format!("sync -f {}", mounted.path().display()));
         drop(mounted);
         wait_for_loops(&store);
         spoil(&store, image, bad);
         let mounted = Kernel::mount(&store, "loop,ro");
         let disk = mounted.path().join("disk");
         let device = sh(&format!("losetup --read-only --find --show {}", disk.display())).trim().into();
-        Self { device, _store: mounted, store, _folder: folder }
+        Self { device, _store: mounted, _folder: folder }
     }
 
     pub fn path(&self) -> &Path {
@@ -53,15 +53,8 @@ impl FailingDisk {
 
 impl Drop for FailingDisk {
     fn drop(&mut self) {
-        // The mounts go after this, and hold on to the files as long as the device does.
+        // The mount goes after this.
         let _ = std::process::Command::new("/sbin/losetup").arg("-d").arg(&self.device).status();
-        for _ in 0..100 {
-            let gone = std::process::Command::new("/sbin/losetup").arg(&self.device).output();
-            if gone.is_ok_and(|output| !output.status.success()) {
-                break;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(50));
-        }
     }
 }
 

@@ -1,0 +1,603 @@
+//! The reader of ext2, ext3 and ext4 beside the kernel: the same tree to the last byte, on what mke2fs makes of odd
+//! content in many versions of the format; and on damaged ones the right bytes or an error.
+
+#![allow(clippy::unwrap_used, clippy::print_stderr, clippy::indexing_slicing, reason = "this is test code")]
+
+mod common;
+
+use common::disks::{Kernel, blank, cannot_mount, poke, run, sh, wait_for_loops};
+use lifeboat::formats::ReadAt;
+use lifeboat::formats::ext4::content::Content;
+use lifeboat::formats::ext4::tree::Found;
+use lifeboat::formats::ext4::{Ext4Error, Filesystem, Inode, Kind};
+use lifeboat::model::digest::Sha256Digest;
+use lifeboat::sys::file::Source;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+/// What is compared of one name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Record {
+    kind: Kind,
+    mode: u32,
+    owner: (u32, u32),
+    links: u64,
+    size: u64,
+    mtime: (i64, u32),
+    device: Option<(u32, u32)>,
+    content: Option<Sha256Digest>,
+    target: Option<Vec<u8>>,
+    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+type Tree = BTreeMap<Vec<u8>, Record>;
+
+fn kernel_tree(root: &Path) -> Tree {
+    let mut tree = Tree::new();
+    for entry in walkdir::WalkDir::new(root) {
+        let entry = entry.unwrap();
+        let meta = entry.metadata().unwrap();
+        let kind = meta.file_type();
+        let kind = match () {
+            () if kind.is_file() => Kind::File,
+            () if kind.is_dir() => Kind::Directory,
+            () if kind.is_symlink() => Kind::Symlink,
+            () if kind.is_fifo() => Kind::Fifo,
+            () if kind.is_socket() => Kind::Socket,
+            () if kind.is_char_device() => Kind::CharacterDevice,
+            () => Kind::BlockDevice,
+        };
+        let path = entry.path();
+        let is_device = matches!(kind, Kind::CharacterDevice | Kind::BlockDevice);
+        let number = (rustix::fs::major(meta.rdev()), rustix::fs::minor(meta.rdev()));
+        let record = Record {
+            kind,
+            mode: meta.mode() & 0o7777,
+            owner: (meta.uid(), meta.gid()),
+            links: meta.nlink(),
+            size: if is_device { 0 } else { meta.len() },
+            mtime: (meta.mtime(), meta.mtime_nsec() as u32),
+            device: is_device.then_some(number),
+            content: (kind == Kind::File).then(|| digest(&mut File::open(path).unwrap()).unwrap()),
+            target: (kind == Kind::Symlink).then(|| fs::read_link(path).unwrap().as_os_str().as_bytes().to_vec()),
+            xattrs: kernel_xattrs(path),
+        };
+        tree.insert(path.strip_prefix(root).unwrap().as_os_str().as_bytes().to_vec(), record);
+    }
+    tree
+}
+
+fn digest(content: &mut dyn Read) -> io::Result<Sha256Digest> {
+    let mut hasher = Sha256::new();
+    let mut piece = vec![0; 1 << 20];
+    loop {
+        match content.read(&mut piece)? {
+            0 => return Ok(Sha256Digest::from_hasher(hasher)),
+            count => hasher.update(&piece[..count]),
+        }
+    }
+}
+
+fn kernel_xattrs(path: &Path) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut list = vec![0; 65536];
+    let length = rustix::fs::llistxattr(path, &mut list[..]).unwrap_or(0);
+    let names = list[..length].split(|&b| b == 0).filter(|name| !name.is_empty());
+    let mut found: Vec<_> = names
+        .map(|name| {
+            let mut value = vec![0; 65536];
+            let length = rustix::fs::lgetxattr(path, OsStr::from_bytes(name), &mut value[..]).unwrap();
+            (name.to_vec(), value[..length].to_vec())
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+/// The record of an inode, or why it cannot be told.
+fn record(filesystem: &Filesystem<'_>, inode: &Inode) -> Result<Record, Ext4Error> {
+    let is_file = inode.kind == Kind::File;
+    let of_content = || -> Result<_, Ext4Error> {
+        let mut content = Content::open(filesystem, inode)?;
+        digest(&mut content).map_err(|source| Ext4Error::Io { at: 0, source })
+    };
+    let is_device = inode.device().is_some();
+    Ok(Record {
+        kind: inode.kind,
+        mode: inode.mode,
+        owner: (inode.uid, inode.gid),
+        links: inode.links.into(),
+        size: if is_device { 0 } else { inode.size },
+        mtime: (inode.mtime.secs, inode.mtime.nanos),
+        device: inode.device(),
+        content: if is_file { Some(of_content()?) } else { None },
+        target: if inode.kind == Kind::Symlink { Some(filesystem.target(inode)?) } else { None },
+        xattrs: filesystem.attributes(inode)?,
+    })
+}
+
+/// What the reader sees, with what it could not read: paths with reasons.
+fn own_tree(filesystem: &Filesystem<'_>) -> (Tree, Vec<String>) {
+    let mut tree = Tree::new();
+    let mut errors = Vec::new();
+    filesystem.walk(&mut |found| match found {
+        Found::Entry { path, inode } => match record(filesystem, inode) {
+            Ok(record) => assert!(tree.insert(path.to_vec(), record).is_none(), "a path comes twice"),
+            Err(error) => errors.push(format!("{}: {error}", path.escape_ascii())),
+        },
+        Found::Unreadable { path, error, .. } | Found::Incomplete { path, error } => {
+            errors.push(format!("{}: {error}", path.escape_ascii()));
+        }
+    });
+    (tree, errors)
+}
+
+#[track_caller]
+fn same(name: &str, own: &Tree, kernel: &Tree) {
+    for (path, record) in kernel {
+        assert_eq!(own.get(path), Some(record), "{name}: {}", path.escape_ascii());
+    }
+    assert_eq!(own.len(), kernel.len(), "{name}: there is more than the kernel sees");
+}
+
+/// Content that differs from file to file and from block to block.
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend(state.to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+fn set_xattr(path: &Path, name: &str, value: &[u8]) -> bool {
+    rustix::fs::lsetxattr(path, name, value, rustix::fs::XattrFlags::empty()).is_ok()
+}
+
+/// Everything odd that a filesystem can hold.
+fn fill(root: &Path, names: u32) {
+    let at = |name: &str| root.join(name);
+    fs::create_dir_all(at("deep/er/and/deeper")).unwrap();
+    fs::create_dir(at("many")).unwrap();
+    for number in 0..names {
+        fs::write(at(&format!("many/a name of some length, number {number}")), number.to_string()).unwrap();
+    }
+    fs::write(at("big"), noise(1, 3 << 20)).unwrap();
+    fs::write(at("empty"), "").unwrap();
+    for length in [1, 59, 60, 61, 100, 150, 1000, 4095, 4096, 4097] {
+        fs::write(at(&format!("deep/er/{length}")), noise(length as u64, length)).unwrap();
+    }
+    // Holes, and a length that is no multiple of a block.
+    let sparse = File::create(at("sparse")).unwrap();
+    sparse.write_all_at(&noise(2, 5000), 3 << 20).unwrap();
+    sparse.write_all_at(&noise(3, 100), 9 << 20).unwrap();
+    sparse.set_len((12 << 20) + 7).unwrap();
+    // Blocks of deleted files are what a fallocated range lies on.
+    fs::write(at("old"), noise(4, 4 << 20)).unwrap();
+    sh(&format!("sync -f {}", root.display()));
+    fs::remove_file(at("old")).unwrap();
+    sh(&format!("sync -f {}", root.display()));
+    let allocated = File::create(at("allocated")).unwrap();
+    if rustix::fs::fallocate(&allocated, rustix::fs::FallocateFlags::empty(), 0, 2 << 20).is_ok() {
+        allocated.write_all_at(&noise(5, 70_000), 1 << 20).unwrap();
+        let flags = rustix::fs::FallocateFlags::KEEP_SIZE;
+        rustix::fs::fallocate(&allocated, flags, 2 << 20, 1 << 20).unwrap();
+        // Many extents, so that the tree has a level more.
+        let holes = File::options().write(true).open(at("big")).unwrap();
+        let flags = rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE;
+        for nth in 0..340u64 {
+            rustix::fs::fallocate(&holes, flags, nth * 8192, 4096).unwrap();
+        }
+    }
+    fs::hard_link(at("empty"), at("deep/second name")).unwrap();
+    fs::write(root.join(OsStr::from_bytes(b"not \xff utf-8 \xe4\n")), "x").unwrap();
+    fs::write(at(&"n".repeat(255)), "long").unwrap();
+    symlink("short", at("link")).unwrap();
+    symlink("a".repeat(59), at("link59")).unwrap();
+    symlink("b".repeat(60), at("link60")).unwrap();
+    symlink("c".repeat(1000), at("link1000")).unwrap();
+    sh(&format!("cd {} && mkfifo pipe && mknod tty c 5 1 && mknod sd b 259 70000", root.display()));
+    std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+    for (name, time) in [
+        ("t1901", "1901-12-14 00:00:00.123456789"),
+        ("t1969", "1969-12-31 23:59:58.999999999"),
+        ("t2040", "2040-01-01 12:00:00.5"),
+        ("t2100", "2100-02-03 04:05:06.000000001"),
+        ("t2400", "2400-02-03 04:05:06"),
+    ] {
+        sh(&format!("TZ=UTC touch -d '{time}' {}", at(name).display()));
+    }
+    fs::write(at("owned"), "x").unwrap();
+    std::os::unix::fs::chown(at("owned"), Some(100_000), Some(4_000_000_000)).unwrap();
+    fs::set_permissions(at("owned"), fs::Permissions::from_mode(0o6751)).unwrap();
+    set_xattr(&at("owned"), "user.small", b"value");
+    set_xattr(&at("owned"), "user.medium", &noise(6, 700));
+    set_xattr(&at("owned"), "user.empty", b"");
+    set_xattr(&at("owned"), "trusted.secret", b"t");
+    set_xattr(&at("deep"), "user.of a folder", b"f");
+    // Only with values in inodes of their own.
+    set_xattr(&at("empty"), "user.large", &noise(7, 20_000));
+    let capability = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    set_xattr(&at("big"), "security.capability", &capability);
+    // Version 2; owner rw, user 1000 r, group r, mask r, others none.
+    let mut list = vec![2u8, 0, 0, 0];
+    for (tag, perm, id) in
+        [(1u16, 6u16, u32::MAX), (2, 4, 1000), (4, 4, u32::MAX), (0x10, 4, u32::MAX), (0x20, 0, u32::MAX)]
+    {
+        list.extend(tag.to_le_bytes());
+        list.extend(perm.to_le_bytes());
+        list.extend(id.to_le_bytes());
+    }
+    set_xattr(&at("owned"), "system.posix_acl_access", &list);
+    set_xattr(&at("deep/er"), "system.posix_acl_default", &list);
+    fs::create_dir(at("removed")).unwrap();
+    fs::remove_dir(at("removed")).unwrap();
+}
+
+/// What mke2fs is asked for, under a name.
+const FORMATS: [(&str, &str); 12] = [
+    ("Debian 12", "-t ext4 -b 4096"),
+    ("Debian 13", "-t ext4 -b 4096 -O metadata_csum_seed,orphan_file"),
+    ("everything", "-t ext4 -b 4096 -I 512 -O inline_data,large_dir,ea_inode,metadata_csum_seed"),
+    ("small blocks", "-t ext4 -b 1024"),
+    ("no checksums", "-t ext4 -O ^metadata_csum"),
+    ("no checksums, 32 bits", "-t ext4 -O ^metadata_csum,^64bit,^uninit_bg"),
+    ("groups with checksums, 32 bits", "-t ext4 -O ^metadata_csum,^64bit,uninit_bg -I 128"),
+    ("meta groups", "-t ext4 -b 1024 -O meta_bg,^resize_inode,^flex_bg -g 8192"),
+    ("clusters", "-t ext4 -b 4096 -O bigalloc -C 16384"),
+    ("few copies", "-t ext4 -O sparse_super2 -N 20000"),
+    ("ext3", "-t ext3 -b 1024"),
+    ("ext2", "-t ext2 -b 2048"),
+];
+
+/// An image with odd content, by the kernel.
+fn image(folder: &Path, options: &str, names: u32) -> PathBuf {
+    let image = blank(&folder.join("image"), 96);
+    sh(&format!("mke2fs -q -F -N 12000 {options} {}", image.display()));
+    {
+        let mounted = Kernel::mount(&image, "loop");
+        fill(mounted.path(), names);
+    }
+    wait_for_loops(&image);
+    image
+}
+
+fn cannot() -> bool {
+    let why = cannot_mount(&["mke2fs", "losetup", "debugfs"]);
+    why.inspect(|why| eprintln!("SKIPPED: {why}")).is_some()
+}
+
+#[test]
+fn every_format_reads_as_the_kernel_reads_it() {
+    if cannot() {
+        return;
+    }
+    for (name, options) in FORMATS {
+        let folder = tempfile::tempdir().unwrap();
+        let image = image(folder.path(), options, if name == "Debian 12" { 6000 } else { 700 });
+        let kernel = kernel_tree(Kernel::mount(&image, "loop,ro").path());
+        wait_for_loops(&image);
+        let source = Source::open(&image).unwrap();
+        let filesystem = Filesystem::open(&source).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(filesystem.notes(), [] as [&str; 0], "{name}");
+        let (own, errors) = own_tree(&filesystem);
+        assert_eq!(errors, [] as [&str; 0], "{name}");
+        same(name, &own, &kernel);
+        // Nothing in use was missed.
+        let reached = filesystem.walk(&mut |_| {});
+        let mut lost = Vec::new();
+        filesystem
+            .walk_lost(reached, &mut |found| lost.push(format!("{found:?}")), &mut |error| panic!("{name}: {error}"));
+        assert_eq!(lost, [] as [&str; 0], "{name}");
+    }
+}
+
+#[test]
+fn a_path_is_found_as_the_system_itself_would_find_it() {
+    if cannot() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let image = blank(&folder.path().join("image"), 16);
+    sh(&format!("mke2fs -q -F -t ext4 {}", image.display()));
+    {
+        let mounted = Kernel::mount(&image, "loop");
+        let at = |name: &str| mounted.path().join(name);
+        fs::create_dir_all(at("a/b")).unwrap();
+        fs::write(at("a/b/file"), "found").unwrap();
+        symlink("/a/b", at("absolute")).unwrap();
+        symlink("../../../../a/./b/", at("a/up")).unwrap();
+        symlink("round", at("round")).unwrap();
+    }
+    wait_for_loops(&image);
+    let source = Source::open(&image).unwrap();
+    let filesystem = Filesystem::open(&source).unwrap();
+    let file = filesystem.find(b"a/b/file").unwrap().unwrap().number;
+    for path in ["/a//b/./file", "absolute/file", "a/up/file", "a/../../a/b/file"] {
+        assert_eq!(filesystem.find(path.as_bytes()).unwrap().map(|inode| inode.number), Some(file), "{path}");
+    }
+    assert!(filesystem.find(b"a/c").unwrap().is_none() && filesystem.find(b"a/b/file/x").unwrap().is_none());
+    assert!(filesystem.find(b"round/x").is_err(), "a link to itself");
+    assert_eq!(filesystem.find_link(b"absolute").unwrap().unwrap().kind, Kind::Symlink);
+}
+
+/// An image that is copied while the kernel writes to it, so that its newest state is in the journal.
+fn dirty(folder: &Path, options: &str, mount: &str) -> PathBuf {
+    let image = image(folder, options, 300);
+    let copy = folder.join("copy");
+    {
+        let mounted = Kernel::mount(&image, &format!("loop,{mount}"));
+        let at = |name: &str| mounted.path().join(name);
+        fs::remove_file(at("many/a name of some length, number 7")).unwrap();
+        fs::rename(at("deep/er"), at("moved")).unwrap();
+        // With data in the journal, what looks like a header of the journal itself has to be escaped there.
+        let mut content = noise(8, 300_000);
+        for block in content.chunks_mut(1024) {
+            block[..4].copy_from_slice(&0xc03b_3998_u32.to_be_bytes());
+        }
+        fs::write(at("new"), content).unwrap();
+        fs::create_dir(at("new folder")).unwrap();
+        // A folder's blocks that become a file's are revoked.
+        fs::create_dir(at("passing")).unwrap();
+        for number in 0..500 {
+            fs::write(at(&format!("passing/{number}")), "x").unwrap();
+        }
+        sh(&format!("sync -f {}", mounted.path().display()));
+        fs::remove_dir_all(at("passing")).unwrap();
+        sh(&format!("sync -f {}", mounted.path().display()));
+        fs::write(at("after"), noise(9, 1 << 20)).unwrap();
+        sh(&format!("sync -f {}", mounted.path().display()));
+        fs::copy(&image, &copy).unwrap();
+    }
+    wait_for_loops(&image);
+    copy
+}
+
+#[test]
+fn a_journal_is_replayed_in_memory_as_the_kernel_replays_it() {
+    if cannot() {
+        return;
+    }
+    for (name, options, mount) in [
+        ("Debian 12", "-t ext4", "rw"),
+        ("Debian 13", "-t ext4 -O metadata_csum_seed,orphan_file", "rw"),
+        ("data in the journal", "-t ext4 -b 1024 -J size=8", "data=journal"),
+        ("no checksums", "-t ext4 -O ^metadata_csum,^64bit", "data=journal"),
+        ("ext3", "-t ext3 -b 1024", "rw"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let copy = dirty(folder.path(), options, mount);
+        let before = common::disks::digest(&copy);
+        let own = {
+            let source = Source::open(&copy).unwrap();
+            let filesystem = Filesystem::open(&source).unwrap();
+            assert_eq!(filesystem.notes(), [] as [&str; 0], "{name}");
+            assert!(filesystem.replayed() > 3, "{name}: there was something to replay");
+            let (own, errors) = own_tree(&filesystem);
+            assert_eq!(errors, [] as [&str; 0], "{name}");
+            own
+        };
+        assert_eq!(common::disks::digest(&copy), before, "{name}: nothing was written");
+        same(name, &own, &kernel_tree(Kernel::mount(&copy, "loop").path()));
+        assert_ne!(common::disks::digest(&copy), before, "{name}: the kernel did replay");
+    }
+}
+
+#[test]
+fn without_its_superblock_and_descriptors_a_filesystem_is_read_by_their_copies() {
+    if cannot() {
+        return;
+    }
+    for (name, options) in [("ext4", "-t ext4 -b 1024"), ("ext3", "-t ext3 -b 1024")] {
+        let folder = tempfile::tempdir().unwrap();
+        let image = image(folder.path(), options, 300);
+        let kernel = kernel_tree(Kernel::mount(&image, "loop,ro").path());
+        wait_for_loops(&image);
+        poke(&image, 1024, &[0xff; 1024]);
+        let read = || {
+            let source = Source::open(&image).unwrap();
+            let filesystem = Filesystem::open(&source).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert!(filesystem.notes()[0].contains("a copy was used"), "{name}: {:?}", filesystem.notes());
+            let (own, errors) = own_tree(&filesystem);
+            assert_eq!(errors, [] as [&str; 0], "{name}");
+            same(name, &own, &kernel);
+        };
+        read();
+        // The descriptors of ext3 have no checksum, so that damage is not always told from a descriptor.
+        poke(&image, 2 * 1024, &[0xff; 1024]);
+        read();
+    }
+}
+
+/// A volume in memory with places that cannot be read.
+struct Broken<'a> {
+    bytes: &'a [u8],
+    bad: std::ops::Range<u64>,
+}
+
+impl ReadAt for Broken<'_> {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let end = offset + buf.len() as u64;
+        if offset < self.bad.end && self.bad.start < end {
+            return Err(io::Error::from_raw_os_error(5));
+        }
+        self.bytes.read_at(offset, buf)
+    }
+
+    fn length(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+}
+
+/// Compares what can be read of a damaged filesystem with what was there: nothing is other than it was, and what is
+/// missing was told.
+#[track_caller]
+fn right_or_told(name: &str, volume: &dyn ReadAt, whole: &Tree) -> bool {
+    let Ok(filesystem) = Filesystem::open(volume) else { return false };
+    let (own, errors) = own_tree(&filesystem);
+    for (path, record) in &own {
+        assert_eq!(whole.get(path), Some(record), "{name}: {}", path.escape_ascii());
+    }
+    let complete = own.len() == whole.len();
+    assert!(complete || !errors.is_empty() || !filesystem.notes().is_empty(), "{name}: something is missing untold");
+    let reached = filesystem.walk(&mut |_| {});
+    filesystem.walk_lost(reached, &mut |_| {}, &mut |_| {});
+    complete
+}
+
+#[test]
+fn damaged_structures_give_the_right_bytes_or_an_error() {
+    if cannot() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let image = image(folder.path(), "-t ext4 -b 4096 -O metadata_csum_seed,orphan_file", 300);
+    let mut bytes = fs::read(&image).unwrap();
+    let (whole, blocks) = {
+        let source = bytes.as_slice();
+        let filesystem = Filesystem::open(&source).unwrap();
+        let (tree, errors) = own_tree(&filesystem);
+        assert!(errors.is_empty());
+        // Content has no checksums, so only the blocks that files do not lie in are damaged.
+        let size = filesystem.superblock().block_size;
+        let mut blocks = vec![true; (source.length() / size) as usize];
+        filesystem.walk(&mut |found| {
+            if let Found::Entry { inode, .. } = found
+                && inode.kind != Kind::Directory
+            {
+                filesystem
+                    .extents(inode, &mut |extent| {
+                        blocks[extent.physical as usize..(extent.physical + extent.length) as usize].fill(false);
+                        Ok(())
+                    })
+                    .unwrap();
+            }
+        });
+        let used = |at: &usize| blocks[*at] && bytes[at * 4096..][..4096].iter().any(|&b| b != 0);
+        (tree, (0..blocks.len()).filter(used).collect::<Vec<_>>())
+    };
+    let mut random = noise(11, 8 * 400).as_chunks::<8>().0.to_vec();
+    let mut harmless = 0;
+    for nth in 0..80 {
+        let mut undo = Vec::new();
+        for _ in 0..4 {
+            let number = u64::from_le_bytes(random.pop().unwrap());
+            let block = blocks[number as usize % blocks.len()];
+            let at = block * 4096 + (number >> 32) as usize % 4096;
+            undo.push((at, bytes[at]));
+            bytes[at] ^= (number >> 48) as u8 | 1;
+        }
+        harmless += u32::from(right_or_told(&format!("mutation {nth}"), &bytes.as_slice(), &whole));
+        undo.into_iter().rev().for_each(|(at, byte)| bytes[at] = byte);
+    }
+    assert!(harmless < 80, "some of it was damage");
+    // Places that cannot be read.
+    for nth in 0..40u64 {
+        let start = blocks[noise(nth + 1, 8)[..4].iter().fold(0, |sum, b| sum * 7 + *b as usize) % blocks.len()] as u64;
+        let bad = start * 4096..(start + 1 + nth % 3) * 4096;
+        right_or_told(&format!("bad block {start}"), &Broken { bytes: &bytes, bad }, &whole);
+    }
+    // An image that ends too early.
+    for end in [bytes.len() / 2, bytes.len() / 4, 70_000, 3000, 1500, 100, 0] {
+        right_or_told(&format!("cut at {end}"), &&bytes[..end], &whole);
+    }
+}
+
+#[test]
+fn damage_without_checksums_never_stops_the_reader() {
+    if cannot() {
+        return;
+    }
+    for options in ["-t ext4 -O ^metadata_csum,^64bit -b 1024", "-t ext3 -b 1024"] {
+        let folder = tempfile::tempdir().unwrap();
+        let image = blank(&folder.path().join("image"), 24);
+        sh(&format!("mke2fs -q -F {options} {}", image.display()));
+        {
+            let mounted = Kernel::mount(&image, "loop");
+            for name in ["a", "b/c/d", "b/e"] {
+                fs::create_dir_all(mounted.path().join(name)).unwrap();
+                fs::write(mounted.path().join(name).join("file"), noise(3, 400_000)).unwrap();
+            }
+            set_xattr(&mounted.path().join("a"), "user.x", &noise(1, 500));
+        }
+        wait_for_loops(&image);
+        let mut bytes = Vec::new();
+        File::open(&image).unwrap().read_to_end(&mut bytes).unwrap();
+        let used: Vec<usize> =
+            (0..bytes.len() / 1024).filter(|at| bytes[at * 1024..(at + 1) * 1024].iter().any(|&b| b != 0)).collect();
+        let random = noise(12, 8 * 4000);
+        let mut random = random.as_chunks::<8>().0.iter().map(|raw| u64::from_le_bytes(*raw));
+        for _ in 0..300 {
+            let mut undo = Vec::new();
+            for _ in 0..6 {
+                let number = random.next().unwrap();
+                let at = used[number as usize % used.len()] * 1024 + (number >> 32) as usize % 1024;
+                undo.push((at, bytes[at]));
+                bytes[at] = (number >> 48) as u8;
+            }
+            if let Ok(filesystem) = Filesystem::open(&bytes.as_slice()) {
+                // A length out of thin air is a sparse file of petabytes: only its begin is read here.
+                let reached = filesystem.walk(&mut |found| {
+                    if let Found::Entry { inode, .. } = found {
+                        let _ = filesystem.attributes(inode);
+                        if let Ok(content) = Content::open(&filesystem, inode) {
+                            let _ = io::copy(&mut content.take(1 << 20), &mut io::sink());
+                        }
+                    }
+                });
+                filesystem.walk_lost(reached, &mut |_| {}, &mut |_| {});
+            }
+            undo.into_iter().rev().for_each(|(at, byte)| bytes[at] = byte);
+        }
+    }
+}
+
+#[test]
+fn what_lost_its_folder_is_found_by_its_inode() {
+    if cannot() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let image = blank(&folder.path().join("image"), 32);
+    sh(&format!("mke2fs -q -F -t ext4 -b 4096 {}", image.display()));
+    {
+        let mounted = Kernel::mount(&image, "loop");
+        fs::create_dir_all(mounted.path().join("var/lib/app")).unwrap();
+        fs::write(mounted.path().join("var/lib/app/data"), "what matters").unwrap();
+    }
+    wait_for_loops(&image);
+    // The root directory's block is gone.
+    let shown = image.to_str().unwrap();
+    let block = run("debugfs", &["-R", "bmap <2> 0", shown]);
+    poke(&image, block.trim().parse::<u64>().unwrap() * 4096, &[0xff; 4096]);
+    let source = Source::open(&image).unwrap();
+    let filesystem = Filesystem::open(&source).unwrap();
+    let mut told = 0;
+    let reached = filesystem.walk(&mut |found| told += u32::from(matches!(found, Found::Incomplete { .. })));
+    assert_eq!(told, 1, "the root directory is incomplete");
+    let mut found_files = Vec::new();
+    filesystem.walk_lost(
+        reached,
+        &mut |found| {
+            if let Found::Entry { path, inode } = found
+                && inode.kind == Kind::File
+            {
+                let bytes = Content::open(&filesystem, inode).unwrap().read_all(100).unwrap();
+                found_files.push((String::from_utf8(path.to_vec()).unwrap(), bytes));
+            }
+        },
+        &mut |error| panic!("{error}"),
+    );
+    let [(path, bytes)] = found_files.as_slice() else { panic!("{found_files:?}") };
+    assert!(path.starts_with("lost+found/#") && path.ends_with("/lib/app/data"), "{path}");
+    assert_eq!(bytes, b"what matters");
+}
