@@ -117,6 +117,9 @@ pub enum Command {
         /// Look into this directory as the root of a system or disk.
         #[arg(long, value_name = "DIR")]
         root: Vec<PathBuf>,
+        /// Take the answers from this file and ask nobody; a question without a fitting answer stops.
+        #[arg(long, value_name = "FILE")]
+        answers: Option<PathBuf>,
     },
     /// Finish on the running box what a restore left for it; its next boot starts this by itself.
     Finish {

@@ -126,7 +126,8 @@ impl From<ReadError> for Failure {
             }
             ReadError::NeedsPassphrase(_) => (
                 Ending::WrongPassphrase,
-                "name a file that holds it with --passphrase-file, or run the command on a terminal to be asked for it",
+                "name a file that holds it with --passphrase-file, or in an answer file the passphrase itself; on a terminal it is \
+                 asked for",
             ),
             ReadError::WrongPassphrase(_) => (
                 Ending::WrongPassphrase,

@@ -204,10 +204,15 @@ fn every_exit_code_of_the_table_that_this_version_has_is_reached() {
     Rescue::new(&later, &box_.root).carry_out().1.ends(0);
     onto("finish").ends(75);
     onto("undo").ends(0);
+    let root = box_.root.as_os_str();
     // 130: stopped in the guide.
     let mut guide = Command::new(LIFEBOAT);
     guide.args(["guide", "--plain", "--root"]).arg(&box_.root).stdin(Stdio::null());
     assert_eq!(guide.output().unwrap().status.code(), Some(130));
+    // 21: an answer file without answers.
+    let answers = put("answers.toml", b"");
+    let run = lifeboat(&["guide".as_ref(), "--answers".as_ref(), answers.as_os_str(), "--root".as_ref(), root]);
+    refuses(run, 21, "does not answer the question 'choose-box'");
     // 20: standard output is full.
     let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let mut list = Command::new(LIFEBOAT);

@@ -356,6 +356,84 @@ fn the_guide_walks_in_plain_lines_through_a_whole_rescue() {
     }
 }
 
+/// The lines of an answer file for the sample in `folder`.
+fn answers(folder: &Path) -> Vec<(&'static str, String)> {
+    let at = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    vec![
+        ("choose-box", at("box")),
+        ("choose-backup", at("drive/backup.tar.gz")),
+        ("choose-archive", "newest".to_owned()),
+        ("choose-apps", "some".to_owned()),
+        ("app-names", "tiddlywiki radicale".to_owned()),
+        ("consent", "freedombox".to_owned()),
+    ]
+}
+
+fn write_answers(folder: &Path, answers: &[(&str, String)]) {
+    let lines = answers.iter().map(|(id, answer)| format!("{id} = \"{answer}\"\n"));
+    std::fs::write(folder.join("answers.toml"), lines.collect::<String>()).unwrap();
+}
+
+const ANSWERED: [&str; 8] = ["guide", "--root", "box", "--root", "drive", "--plain", "--answers", "answers.toml"];
+
+#[test]
+fn an_answer_file_carries_a_rescue_out_and_asks_nobody() {
+    if !can_run() {
+        return;
+    }
+    let folder = folder();
+    let Some(_) = sample_in(folder.path()) else { return };
+    let Some(program) = static_program() else { return };
+    write_answers(folder.path(), &answers(folder.path()));
+    let run = run_in(folder.path(), &program, &ANSWERED, "");
+    assert_eq!(run.code, 0, "{run:?}");
+    no_line_is_too_wide(&run.said());
+    assert!(run.out.replace("\n  ", " ").contains("Finished: radicale, tiddlywiki."), "{}", run.out);
+    // The earlier restore is there now, and the file does not say what to do about it.
+    let again = run_in(folder.path(), &program, &ANSWERED, "");
+    assert_eq!(again.code, 21, "{again:?}");
+    let said = again.err.replace("\n  ", " ");
+    assert!(said.contains("'earlier-restore': it has no such line; it can be leave; undo"), "{said}");
+    let undo = [answers(folder.path()), vec![("earlier-restore", "undo".to_owned())]].concat();
+    write_answers(folder.path(), &undo);
+    assert_eq!(run_in(folder.path(), &program, &ANSWERED, "").code, 0);
+    let all = transcript(folder.path(), &ANSWERED, &run) + "\n" + &transcript(folder.path(), &ANSWERED, &again);
+    assert_data_eq!(all, snapbox::file!["transcripts/answers.txt"].raw());
+}
+
+#[test]
+fn a_missing_or_wrong_answer_stops_before_anything_is_written() {
+    if !can_run() {
+        return;
+    }
+    let folder = folder();
+    let Some(_) = sample_in(folder.path()) else { return };
+    let Some(program) = static_program() else { return };
+    let all = answers(folder.path());
+    let before = common::rescue::tree(&folder.path().join("box"));
+    let mut files: Vec<(Vec<(&str, String)>, i32)> = Vec::new();
+    for left_out in &all {
+        files.push((all.iter().filter(|answer| answer.0 != left_out.0).cloned().collect(), 21));
+        let wrong = |answer: &(&'static str, String)| {
+            (answer.0, if answer.0 == left_out.0 { "wrong".to_owned() } else { answer.1.clone() })
+        };
+        files.push((all.iter().map(wrong).collect(), 21));
+    }
+    files.push(([all.as_slice(), &[("choose-bx", "x".to_owned())]].concat(), 2));
+    files.push((Vec::new(), 21));
+    for (answers, code) in files {
+        write_answers(folder.path(), &answers);
+        // What comes through the keyboard is no answer.
+        let run = run_in(folder.path(), &program, &ANSWERED, "1\n1\n1\n1\nfreedombox\n");
+        assert_eq!(run.code, code, "{answers:?}: {run:?}");
+        assert!(run.err.contains("State of your data: nothing on the box was changed."), "{run:?}");
+        no_line_is_too_wide(&run.said());
+        common::rescue::assert_same(&before, &common::rescue::tree(&folder.path().join("box")), "an answer file");
+    }
+    std::fs::remove_file(folder.path().join("answers.toml")).unwrap();
+    assert_eq!(run_in(folder.path(), &program, &ANSWERED, "").code, 2);
+}
+
 /// Walks on a terminal of a kind; everything that appeared on it.
 fn walk_on(term: Option<&str>, program: &Path, folder: &Path) -> String {
     let mut command = Command::new(program);

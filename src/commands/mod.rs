@@ -10,6 +10,7 @@ use crate::failure::Failure;
 use crate::guide;
 use crate::model::ending::Ending;
 use crate::model::question::Prompter;
+use crate::render::answers::Answers;
 use crate::render::{Output, progress, prompt};
 use crate::rescue::drill::DrillRequest;
 use crate::rescue::keyring::{KeyPlaces, Keyring};
@@ -53,9 +54,11 @@ pub fn run(host: &Host, cli: &Cli) -> Ending {
         Command::Commit { onto, when_due: false } => write::commit(host, &output, &onto.onto, progress),
         Command::Commit { onto, when_due: true } => finish::commit_when_due(host, &output, &onto.onto, progress),
         Command::Finish { onto, scheduled } => finish::finish(host, &output, &onto.onto, *scheduled, progress),
-        Command::Guide { image, root } => {
-            let mut prompter = prompt::prompter(cli.plain);
-            guide::run(host, image, root, prompter.as_mut(), progress)
+        Command::Guide { image, root, answers: None } => {
+            guide::run(host, image, root, prompt::prompter(cli.plain).as_mut(), progress)
+        }
+        Command::Guide { image, root, answers: Some(file) } => {
+            Answers::read(file).and_then(|mut answers| guide::run(host, image, root, &mut answers, progress))
         }
     };
     match ended {

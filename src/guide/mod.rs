@@ -6,10 +6,11 @@
 use crate::failure::Failure;
 use crate::model::app::AppId;
 use crate::model::archive::{ArchiveId, BackupLocation};
+use crate::model::bytes;
 use crate::model::ending::Ending;
 use crate::model::installation::Installation;
 use crate::model::progress::Progress;
-use crate::model::question::{Answer, Choice, Prompter, Words};
+use crate::model::question::{Answer, Choice, Offer, Prompter, Unanswered, Words};
 use crate::model::state::{DataState, RestoreState};
 use crate::render::{View, text};
 use crate::rescue::carry::{carry_out, resume, undo};
@@ -71,6 +72,10 @@ impl From<Failure> for Halt {
 
 impl From<std::io::Error> for Halt {
     fn from(error: std::io::Error) -> Halt {
+        if let Some(unanswered) = Unanswered::within(&error) {
+            let advice = "complete the answer file, or start the guide without it";
+            return Failure::untouched(Ending::Unanswered, unanswered.to_string(), advice).into();
+        }
         let sentence = format!("talking to the terminal: {error}");
         Failure::untouched(Ending::Failed, sentence, "start the guide again on a terminal").into()
     }
@@ -82,7 +87,7 @@ impl Guide<'_> {
         let mut surveyed = survey::survey(self.host, &places(images, roots), &is_backup).map_err(Failure::from)?;
         self.prompter.show(&surveyed.survey.text())?;
         learn(&mut self.keyring.unlocking(None, 0), &surveyed.survey.installations);
-        let box_ = self.choose_box(&surveyed.survey.installations)?;
+        let box_ = self.choose_box(&surveyed)?;
         if let Some(ending) = self.settle_earlier(&mut surveyed, &box_)? {
             return Ok(ending);
         }
@@ -103,13 +108,17 @@ impl Guide<'_> {
         self.restore(args, surveyed, &box_)
     }
 
-    fn choose_box(&mut self, boxes: &[Installation]) -> Result<Installation, Halt> {
+    fn choose_box(&mut self, surveyed: &Surveyed) -> Result<Installation, Halt> {
+        let boxes = &surveyed.survey.installations;
         if boxes.is_empty() {
             let advice = "connect the disk or card with the installed FreedomBox and start again";
             return Err(Failure::untouched(Ending::RefusedTarget, "no FreedomBox system was found", advice).into());
         }
-        let options: Vec<String> =
-            boxes.iter().map(|box_| format!("{} on {}", text::installation(box_), box_.place)).collect();
+        let offer = |box_: &Installation| Offer {
+            text: format!("{} on {}", text::installation(box_), box_.place),
+            names: lasting_names(surveyed, &box_.place),
+        };
+        let options: Vec<Offer> = boxes.iter().map(offer).collect();
         let question = "Put the restored data ON which box? Nothing has been changed so far.";
         let index = self.choose("choose-box", question, &options)?;
         boxes.get(index).cloned().ok_or(Halt::Stop)
@@ -124,10 +133,10 @@ impl Guide<'_> {
         let state = standing.state;
         self.prompter.show(&Status::of(Some(standing)).text())?;
         let forward = match state {
-            RestoreState::Interrupted => "go on with it",
-            _ => "leave it as it is",
+            RestoreState::Interrupted => Offer::new("go on with it", "go-on"),
+            _ => Offer::new("leave it as it is", "leave"),
         };
-        let options = [forward.to_owned(), "undo it: put the old data back".to_owned()];
+        let options = [forward, Offer::new("undo it: put the old data back", "undo")];
         let answer = self.choose("earlier-restore", "An earlier restore is on this box. What now?", &options)?;
         let onto = place_of(surveyed, box_);
         surveyed.mounts.clear();
@@ -144,7 +153,7 @@ impl Guide<'_> {
             let advice = "connect the disk with the backup and start again";
             return Err(Failure::untouched(Ending::NoBackup, "no backup was found", advice).into());
         }
-        let options: Vec<String> = locations.iter().map(|location| named(surveyed, location)).collect();
+        let options: Vec<Offer> = locations.iter().map(|location| named(surveyed, location)).collect();
         let index = self.choose("choose-backup", "Restore FROM which backup?", &options)?;
         locations.get(index).cloned().ok_or(Halt::Stop)
     }
@@ -152,13 +161,17 @@ impl Guide<'_> {
     fn choose_archive(&mut self, location: &Path) -> Result<ArchiveId, Halt> {
         let mut archives = self.unlocked(|unlock| source::list(location, unlock).map_err(Failure::from))?.archives;
         archives.reverse();
-        let options: Vec<String> = archives
+        let mut options: Vec<Offer> = archives
             .iter()
             .map(|archive| {
                 let name = archive.name.as_deref().unwrap_or(archive.id.as_str());
-                format!("{}, {} apps ({name})", text::time(archive.time.as_deref()), archive.apps.len())
+                let text = format!("{}, {} apps ({name})", text::time(archive.time.as_deref()), archive.apps.len());
+                Offer { text, names: archive.name.iter().cloned().chain([archive.id.to_string()]).collect() }
             })
             .collect();
+        if let Some(newest) = options.first_mut() {
+            newest.names.push("newest".to_owned());
+        }
         if options.is_empty() {
             let sentence = format!("\"{}\" holds no backup", location.display());
             let advice = "choose another backup";
@@ -173,7 +186,7 @@ impl Guide<'_> {
             let mut archive = source::open_location(location, Some(id), unlock)?;
             Ok(archive.summary()?)
         })?;
-        let options = ["all apps in the backup".to_owned(), "some apps".to_owned()];
+        let options = [Offer::new("all apps in the backup", "all"), Offer::new("some apps", "some")];
         if self.choose("choose-apps", "Restore which apps?", &options)? == 0 {
             return Ok(None);
         }
@@ -243,7 +256,7 @@ impl Guide<'_> {
         Ok(done.ending)
     }
 
-    fn choose(&mut self, id: &str, question: &str, options: &[String]) -> Result<usize, Halt> {
+    fn choose(&mut self, id: &str, question: &str, options: &[Offer]) -> Result<usize, Halt> {
         match self.prompter.choose(&Choice { id, text: question, options })? {
             Answer::Given(index) => Ok(index),
             Answer::Stop => Err(Halt::Stop),
@@ -259,15 +272,43 @@ impl Guide<'_> {
 }
 
 /// A backup as people know it: its path on the disk, and the disk's label, instead of where it is mounted now.
-fn named(surveyed: &Surveyed, location: &BackupLocation) -> String {
+fn named(surveyed: &Surveyed, location: &BackupLocation) -> Offer {
     let shown = text::location(location);
-    let Some(held) = surveyed.holder(location.path()) else { return shown };
+    let path = bytes::path::shown(location.path());
+    let mut names: Vec<String> = match location {
+        BackupLocation::BorgRepository { id, .. } => vec![id.clone()],
+        BackupLocation::TarExport { .. } => Vec::new(),
+    };
+    let Some(held) = surveyed.holder(location.path()) else {
+        names.push(path);
+        return Offer { text: shown, names };
+    };
+    let mount = format!("{}/", held.mounted.path().display());
+    // The disk alone is enough of a name where nothing else is on it.
+    for name in lasting_names(surveyed, &held.volume) {
+        names.push(format!("{name}/{}", path.replacen(&mount, "", 1)));
+        names.push(name);
+    }
     let volumes = surveyed.survey.disks.iter().flat_map(|disk| &disk.volumes);
     let volume = volumes.into_iter().find(|volume| volume.name == held.volume);
     let label = volume.and_then(|volume| volume.signatures.iter().find_map(|signature| signature.label.clone()));
-    let mount = format!("{}/", held.mounted.path().display());
     let on = label.map_or(held.volume.clone(), |label| format!("'{label}' ({})", held.volume));
-    format!("{}, on {on}", shown.replacen(&mount, "", 1))
+    Offer { text: format!("{}, on {on}", shown.replacen(&mount, "", 1)), names }
+}
+
+/// By what a volume is known whatever it is connected to: the UUIDs of its filesystem and partition, and the serial
+/// number of its disk. An image or a directory has its own name; a kernel name is none, it changes between starts.
+fn lasting_names(surveyed: &Surveyed, name: &str) -> Vec<String> {
+    for disk in &surveyed.survey.disks {
+        let Some(volume) = disk.volumes.iter().find(|volume| volume.name == name) else { continue };
+        let uuids = volume.signatures.iter().filter_map(|signature| signature.uuid.clone());
+        let mut names: Vec<String> = uuids.chain(volume.partuuid.clone()).chain(disk.serial.clone()).collect();
+        if name.starts_with('/') {
+            names.push(name.to_owned());
+        }
+        return names;
+    }
+    vec![name.to_owned()]
 }
 
 /// How the chosen box is named to be opened again: its device or image, or the directory that was given.

@@ -35,6 +35,8 @@ pub enum Ending {
     RolledBack,
     /// Stopped by an error of a disk or of the system.
     Failed,
+    /// The answer file did not answer a question.
+    Unanswered,
     /// The next boot has more to do later (only `finish`).
     Waiting,
     /// Cancelled by the user.
@@ -42,7 +44,7 @@ pub enum Ending {
 }
 
 /// The exit codes: number and meaning. A number that is not listed means failure.
-pub const EXIT_CODES: [(Ending, u8, &str); 16] = [
+pub const EXIT_CODES: [(Ending, u8, &str); 17] = [
     (Ending::Done, 0, "all done"),
     (Ending::DoneWithLosses, 1, "done, with losses that were listed"),
     (Ending::Usage, 2, "the command line was wrong, nothing was done"),
@@ -57,6 +59,7 @@ pub const EXIT_CODES: [(Ending, u8, &str); 16] = [
     (Ending::Interrupted, 18, "interrupted; 'lifeboat resume' goes on, 'lifeboat undo' goes back"),
     (Ending::RolledBack, 19, "rolled back, the old data is in place"),
     (Ending::Failed, 20, "stopped by an error of a disk or of the system"),
+    (Ending::Unanswered, 21, "the answer file did not answer a question, nothing was written"),
     (Ending::Waiting, 75, "something still waits for the next attempt (only 'lifeboat finish')"),
     (Ending::Cancelled, 130, "cancelled by the user"),
 ];

@@ -12,7 +12,23 @@ pub struct Choice<'a> {
     /// The question, one or two sentences.
     pub text: &'a str,
     /// The answers, in order.
-    pub options: &'a [String],
+    pub options: &'a [Offer],
+}
+
+/// One answer to choose from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offer {
+    /// What people read.
+    pub text: String,
+    /// Names that stay the same from run to run, by which an answer file calls it: a serial number, a UUID, an id.
+    pub names: Vec<String>,
+}
+
+impl Offer {
+    /// An answer with one name.
+    pub fn new(text: impl Into<String>, name: impl Into<String>) -> Offer {
+        Offer { text: text.into(), names: vec![name.into()] }
+    }
 }
 
 /// A question that is answered with words.
@@ -33,7 +49,36 @@ pub enum Answer<T> {
     Stop,
 }
 
-/// Asks questions: a terminal, plain lines, or a script.
+/// A question to which an answer file has no fitting answer. Prompters return it inside of an `io::Error`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the answer file does not answer the question '{id}': {why}")]
+pub struct Unanswered {
+    /// The question's id.
+    pub id: String,
+    /// What is the matter, and which answers there are.
+    pub why: String,
+}
+
+impl Unanswered {
+    /// The one inside of an error.
+    pub fn within(error: &std::io::Error) -> Option<&Unanswered> {
+        error.get_ref()?.downcast_ref()
+    }
+}
+
+/// The ids of all questions.
+pub const QUESTIONS: [&str; 8] = [
+    "choose-box",
+    "earlier-restore",
+    "choose-backup",
+    "passphrase",
+    "choose-archive",
+    "choose-apps",
+    "app-names",
+    "consent",
+];
+
+/// Asks questions: a terminal, plain lines, or an answer file.
 pub trait Prompter {
     /// Shows text that needs no answer.
     fn show(&mut self, text: &str) -> std::io::Result<()>;

@@ -3,6 +3,7 @@
 //! The result goes to standard output, as text or, with `--json`, as the same value in JSON. Talk and progress go to
 //! standard error. Text is plain lines of at most 80 columns; its meaning never depends on colour or on the cursor.
 
+pub mod answers;
 pub mod drill;
 pub mod plan;
 pub mod progress;

@@ -59,7 +59,7 @@ impl<R: BufRead, W: Write> Prompter for Plain<R, W> {
         loop {
             self.output.write_all(wrap("", &format!("[{}] {}", choice.id, choice.text)).as_bytes())?;
             for (number, option) in (1..).zip(choice.options) {
-                self.output.write_all(wrap("  ", &format!("{number}) {option}")).as_bytes())?;
+                self.output.write_all(wrap("  ", &format!("{number}) {}", option.text)).as_bytes())?;
             }
             self.output.write_all(b"  q) stop here\n")?;
             match self.line()?.as_deref() {
@@ -109,7 +109,8 @@ impl Prompter for Terminal {
     }
 
     fn choose(&mut self, choice: &Choice) -> io::Result<Answer<usize>> {
-        let chosen = Select::new().with_prompt(choice.text).items(choice.options).default(0).interact_opt();
+        let options: Vec<&str> = choice.options.iter().map(|option| option.text.as_str()).collect();
+        let chosen = Select::new().with_prompt(choice.text).items(&options).default(0).interact_opt();
         Ok(chosen.map_err(io::Error::other)?.map_or(Answer::Stop, Answer::Given))
     }
 
@@ -127,10 +128,11 @@ impl Prompter for Terminal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::question::Offer;
 
     fn choose(input: &str) -> (Answer<usize>, String) {
         let mut output = Vec::new();
-        let options = ["first".to_owned(), "second".to_owned()];
+        let options = [Offer::new("first", "1st"), Offer::new("second", "2nd")];
         let choice = Choice { id: "choose-x", text: "Which one?", options: &options };
         let answer = Plain::new(input.as_bytes(), &mut output).choose(&choice).unwrap();
         (answer, String::from_utf8(output).unwrap())

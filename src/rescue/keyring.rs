@@ -4,7 +4,7 @@
 
 use crate::failure::Failure;
 use crate::model::ending::Ending;
-use crate::model::question::{Answer, Prompter, Words};
+use crate::model::question::{Answer, Prompter, Unanswered, Words};
 use crate::model::secret::{LONGEST_SECRET, Secret};
 use crate::source::Unlock;
 use std::fs::File;
@@ -124,9 +124,10 @@ impl Unlock for Unlocking<'_> {
                 self.keyring.known.push(secret.clone());
                 Some(secret)
             }
-            _ => {
+            answer => {
                 self.asked = 0;
-                self.was_stopped = true;
+                // Where an answer file does not have it, nobody has stopped: the passphrase is what is missing.
+                self.was_stopped = !answer.is_err_and(|error| Unanswered::within(&error).is_some());
                 None
             }
         }
