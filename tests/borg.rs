@@ -111,6 +111,55 @@ fn assert_like_list(entries: &[(Entry, Sha256Digest)], repository: &Repository, 
     }
 }
 
+/// What borg says of each entry as JSON is what was read.
+fn assert_like_json(entries: &[(Entry, Sha256Digest)], repository: &Repository, name: &str) {
+    let archive = format!("{}::{name}", repository.path().display());
+    let listed = repository.run(&["list", "--json-lines", &archive], Path::new("/"));
+    let listed: Vec<serde_json::Value> =
+        String::from_utf8_lossy(&listed).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(entries.len(), listed.len());
+    for ((entry, _), said) in entries.iter().zip(&listed) {
+        let (letter, target) = match &entry.kind {
+            EntryKind::File { .. } => ("-", None),
+            EntryKind::HardLink { to } => ("h", Some(to.to_string())),
+            EntryKind::Directory => ("d", None),
+            EntryKind::Symlink { target } => ("l", String::from_utf8(target.clone()).ok()),
+            EntryKind::Fifo => ("p", None),
+        };
+        let name = &entry.path;
+        assert_eq!((said["type"].as_str(), said["healthy"].as_bool()), (Some(letter), Some(true)), "{name}");
+        assert_eq!(said["mode"].as_str().unwrap()[1..], words_of(entry.mode), "{name}");
+        let owner = (said["uid"].as_u64().unwrap(), said["gid"].as_u64().unwrap());
+        assert_eq!(owner, (entry.owner.uid.into(), entry.owner.gid.into()), "{name}");
+        for (ours, theirs) in [(&entry.owner.user, &said["user"]), (&entry.owner.group, &said["group"])] {
+            let ours = ours.as_ref().map(|name| String::from_utf8(name.clone()).unwrap()).unwrap_or_default();
+            assert_eq!(theirs.as_str().unwrap_or_default(), ours, "{name}");
+        }
+        if let EntryKind::File { size, .. } = entry.kind {
+            assert_eq!(said["size"].as_u64(), Some(size), "{name}");
+        }
+        let shown = said["linktarget"].as_str().or(said["source"].as_str()).unwrap_or_default();
+        assert!(target.is_none_or(|target| target == shown), "{name}");
+    }
+}
+
+/// Permissions as `ls` writes them.
+fn words_of(mode: u32) -> String {
+    let mut words = String::new();
+    for (shift, special, letter) in [(6, 0o4000, 's'), (3, 0o2000, 's'), (0, 0o1000, 't')] {
+        let bits = mode >> shift & 7;
+        words.push(if bits & 4 != 0 { 'r' } else { '-' });
+        words.push(if bits & 2 != 0 { 'w' } else { '-' });
+        words.push(match (mode & special != 0, bits & 1 != 0) {
+            (true, true) => letter,
+            (true, false) => letter.to_ascii_uppercase(),
+            (false, true) => 'x',
+            (false, false) => '-',
+        });
+    }
+    words
+}
+
 fn check_one(borg: &Borg, mode: &str, compression: &str, tree: &Path) {
     let passphrase = if mode == "none" { "" } else { "Zoë's pass ☂ phrase" };
     let repository = Repository::new(borg, mode, passphrase);
@@ -122,6 +171,7 @@ fn check_one(borg: &Borg, mode: &str, compression: &str, tree: &Path) {
     assert!(ending.findings.is_empty(), "{:?}", ending.findings);
     assert_like_disk(&entries, tree);
     assert_like_list(&entries, &repository, "first");
+    assert_like_json(&entries, &repository, "first");
     assert_eq!(entries.len(), walkdir::WalkDir::new(tree).min_depth(1).into_iter().count());
 }
 
@@ -383,6 +433,24 @@ fn a_flipped_byte_damages_exactly_the_files_that_hold_it() {
             assert!(!verified.report.is_undamaged());
             let one: RelPath = "var/lib/one".parse().unwrap();
             assert_eq!(verified.contents.root(&one).unwrap().files, 29, "what is left is counted");
+        }
+    }
+}
+
+#[test]
+fn what_borg_check_calls_damaged_is_called_damaged_and_nothing_else() {
+    for borg in borgs() {
+        let (repository, _tree) = two_apps(&borg, "repokey");
+        assert!(repository.is_sound() && check(&repository).report.is_undamaged());
+        let segment = repository.segments().into_iter().max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap();
+        let whole = fs::read(&segment).unwrap();
+        for at in (200..whole.len()).step_by(whole.len() / 4) {
+            flip(&segment, at);
+            let is_sound = repository.is_sound();
+            let archives = source::list(&repository.path(), &mut repository.keys()).map(|listing| listing.archives);
+            let ours = archives.is_ok_and(|archives| archives.len() == 1) && check(&repository).report.is_undamaged();
+            assert!(!is_sound && !ours, "byte {at}: borg {is_sound}, lifeboat {ours}");
+            fs::write(&segment, &whole).unwrap();
         }
     }
 }
