@@ -454,6 +454,7 @@ fn backups_are_found_wherever_people_put_them() {
                 BackupLocation::TarExport { found_as, .. } | BackupLocation::BorgRepository { found_as, .. } => {
                     *found_as
                 }
+                BackupLocation::OldSystem { .. } => panic!("no system is here"),
             };
             (
                 location.path().strip_prefix(fs::canonicalize(disk).unwrap()).unwrap().as_os_str().as_bytes().to_vec(),

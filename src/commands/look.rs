@@ -12,10 +12,11 @@ use crate::render::Output;
 use crate::render::plan::Proposal;
 use crate::render::text::ArchiveList;
 use crate::rescue::drill::{self, DrillRequest};
-use crate::rescue::prepare::{self, is_backup, location, open_target};
+use crate::rescue::prepare::{self, is_backup, open_target};
+use crate::rescue::reach::{self, location};
 use crate::rescue::{Backup, Request, Status, places};
 use crate::restore;
-use crate::source::{self, Unlock};
+use crate::source::Unlock;
 use crate::survey::{self, target::Access};
 use crate::sys::host::Host;
 use std::path::{Path, PathBuf};
@@ -36,8 +37,7 @@ pub fn list(
     unlock: &mut dyn Unlock,
 ) -> Result<Ending, Failure> {
     let location = location(host, path, unlock)?;
-    let list = if deleted { source::list_deleted } else { source::list };
-    let listing = list(&location.path, unlock)?;
+    let listing = reach::list(host, &location, deleted, unlock)?;
     let findings = listing.findings;
     let none = listing.archives.is_empty();
     // The newest first: that is what nearly everybody wants.

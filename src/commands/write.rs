@@ -8,10 +8,11 @@ use crate::model::ending::Ending;
 use crate::model::plan::PlanId;
 use crate::model::progress::Progress;
 use crate::render::Output;
-use crate::rescue::prepare::{location, prepare};
+use crate::rescue::prepare::prepare;
+use crate::rescue::reach::{self, location};
 use crate::rescue::{Done, Request, carry};
 use crate::restore::Consent;
-use crate::source::{self, Unlock};
+use crate::source::Unlock;
 use crate::survey::target::Access;
 use crate::sys::host::Host;
 use std::path::Path;
@@ -57,7 +58,7 @@ pub fn export(
     progress: &dyn Progress,
 ) -> Result<Ending, Failure> {
     let location = location(host, from, unlock)?;
-    let mut archive = source::open_location(&location.path, archive, unlock)?;
+    let mut archive = reach::open(host, &location, archive, unlock)?;
     let exported = export::export(archive.as_mut(), &location.path, file, accept_damage, progress)?;
     output.show(&exported).map_err(unprinted)?;
     Ok(if exported.left_out.is_empty() { Ending::Done } else { Ending::DoneWithLosses })

@@ -23,6 +23,13 @@ impl Names {
         Names(names)
     }
 
+    /// The names by their numbers; the alphabetically first where several have one.
+    pub fn by_number(&self) -> HashMap<u32, Vec<u8>> {
+        let mut names: Vec<_> = self.0.iter().collect();
+        names.sort_unstable_by(|a, b| b.cmp(a));
+        names.into_iter().map(|(name, number)| (*number, name.clone())).collect()
+    }
+
     /// The number of `name`.
     pub fn number(&self, name: &[u8]) -> Option<u32> {
         self.0.get(name).copied()

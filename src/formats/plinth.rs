@@ -6,9 +6,10 @@
 
 use crate::model::app::AppId;
 use crate::model::bytes;
+use crate::model::manifest;
 use crate::model::secret::{LONGEST_SECRET, Secret};
 use rusqlite::{Connection, OptionalExtension};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Most backup locations whose passphrases are taken.
 const MOST_PLACES: usize = 64;
@@ -26,6 +27,8 @@ pub struct Plinth {
     pub wizard_done: bool,
     /// Passphrases of its backup locations, each once.
     pub passphrases: Vec<Secret>,
+    /// Values of the keys that some app's backup carries, as JSON.
+    pub settings: BTreeMap<String, Secret>,
 }
 
 /// Why a database could not be read.
@@ -78,9 +81,25 @@ pub fn read(database: &Connection) -> Result<Plinth, PlinthError> {
             .query_row(&format!("SELECT value_json FROM {store} WHERE key = 'network_storage'"), [], |row| row.get(0))
             .optional()?;
         plinth.passphrases = places.map(|value| passphrases(&value)).unwrap_or_default();
+        plinth.settings = settings(database, &store)?;
         plinth.wizard_done = done.is_some_and(|value| matches!(value.trim(), "1" | "true"));
     }
     Ok(plinth)
+}
+
+/// What the store has under the keys that apps list for their backups. A password may be among it.
+fn settings(database: &Connection, store: &str) -> Result<BTreeMap<String, Secret>, rusqlite::Error> {
+    let backups = manifest::all().iter().flat_map(|app| &app.backups);
+    let keys: BTreeSet<&String> = backups.flat_map(|backup| &backup.settings).collect();
+    let mut statement = database.prepare(&format!("SELECT value_json FROM {store} WHERE key = ?1"))?;
+    let mut found = BTreeMap::new();
+    for key in keys {
+        let value: Option<String> = statement.query_row([key], |row| row.get(0)).optional()?;
+        if let Some(value) = value {
+            found.insert(key.clone(), Secret::new(value.into_bytes()));
+        }
+    }
+    Ok(found)
 }
 
 /// The passphrases in the value of `network_storage`: a JSON text that holds a JSON object of backup locations (FreedomBox

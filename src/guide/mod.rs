@@ -16,9 +16,11 @@ use crate::render::{View, text};
 use crate::rescue::carry::{carry_out, resume, undo};
 use crate::rescue::keyring::{Keyring, Unlocking};
 use crate::rescue::prepare::{is_backup, learn, prepare};
+use crate::rescue::reach;
 use crate::rescue::{Backup, Done, Request, Status, places};
 use crate::restore::{self, Consent};
 use crate::source;
+use crate::source::old_system::SYSTEM;
 use crate::survey::target::Access;
 use crate::survey::{self, Surveyed};
 use crate::sys::dir::Dir;
@@ -91,8 +93,8 @@ impl Guide<'_> {
         if let Some(ending) = self.settle_earlier(&mut surveyed, &box_)? {
             return Ok(ending);
         }
-        let location = self.choose_backup(&surveyed)?;
-        let archive = self.choose_archive(location.path())?;
+        let location = self.choose_backup(&surveyed, &box_)?;
+        let archive = self.choose_archive(&location)?;
         let apps = self.choose_apps(location.path(), &archive)?;
         let onto = place_of(&surveyed, &box_);
         // The box is opened anew, for writing; only what the backup needs stays mounted.
@@ -147,8 +149,15 @@ impl Guide<'_> {
         }
     }
 
-    fn choose_backup(&mut self, surveyed: &Surveyed) -> Result<BackupLocation, Halt> {
-        let locations = &surveyed.survey.locations;
+    fn choose_backup(&mut self, surveyed: &Surveyed, box_: &Installation) -> Result<BackupLocation, Halt> {
+        // Another box that was ever started is as good as a backup of it, and fresher.
+        let others = surveyed.survey.installations.iter().filter(|other| other.root != box_.root && other.booted);
+        let others = others.map(|other| BackupLocation::OldSystem {
+            path: place_of(surveyed, other),
+            hostname: other.hostname.clone(),
+            freedombox: other.freedombox.clone(),
+        });
+        let locations: Vec<BackupLocation> = surveyed.survey.locations.iter().cloned().chain(others).collect();
         if locations.is_empty() {
             let advice = "connect the disk with the backup and start again";
             return Err(Failure::untouched(Ending::NoBackup, "no backup was found", advice).into());
@@ -158,7 +167,11 @@ impl Guide<'_> {
         locations.get(index).cloned().ok_or(Halt::Stop)
     }
 
-    fn choose_archive(&mut self, location: &Path) -> Result<ArchiveId, Halt> {
+    fn choose_archive(&mut self, location: &BackupLocation) -> Result<ArchiveId, Halt> {
+        if let (BackupLocation::OldSystem { .. }, Ok(system)) = (location, SYSTEM.parse()) {
+            return Ok(system);
+        }
+        let location = location.path();
         let mut archives = self.unlocked(|unlock| source::list(location, unlock).map_err(Failure::from))?.archives;
         archives.reverse();
         let mut options: Vec<Offer> = archives
@@ -182,8 +195,10 @@ impl Guide<'_> {
     }
 
     fn choose_apps(&mut self, location: &Path, id: &ArchiveId) -> Result<Option<Vec<AppId>>, Halt> {
+        let host = self.host;
         let summary = self.unlocked(|unlock| {
-            let mut archive = source::open_location(location, Some(id), unlock)?;
+            let location = reach::location(host, location, unlock)?;
+            let mut archive = reach::open(host, &location, Some(id), unlock)?;
             Ok(archive.summary()?)
         })?;
         let options = [Offer::new("all apps in the backup", "all"), Offer::new("some apps", "some")];
@@ -278,6 +293,7 @@ fn named(surveyed: &Surveyed, location: &BackupLocation) -> Offer {
     let mut names: Vec<String> = match location {
         BackupLocation::BorgRepository { id, .. } => vec![id.clone()],
         BackupLocation::TarExport { .. } => Vec::new(),
+        BackupLocation::OldSystem { hostname, .. } => vec![hostname.clone()],
     };
     let Some(held) = surveyed.holder(location.path()) else {
         names.push(path);

@@ -4,6 +4,7 @@ use super::app::AppId;
 use super::bytes;
 use super::path::RelPath;
 use super::size::ByteSize;
+use super::version::Version;
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use std::fmt;
 use std::path::PathBuf;
@@ -79,6 +80,8 @@ pub enum Generation {
     List,
     /// From 0.43: `{"apps": […]}`.
     Dict,
+    /// No backup was made: it is an installed system, whose own database names the apps.
+    System,
 }
 
 /// One app as the archive's own manifest describes it: where its data *was*.
@@ -122,6 +125,16 @@ pub enum BackupLocation {
         /// Why it was taken for a backup.
         found_as: FoundAs,
     },
+    /// An installed FreedomBox itself.
+    OldSystem {
+        /// Its root directory, or the disk or image where the kernel cannot mount it.
+        #[serde(with = "super::bytes::path")]
+        path: PathBuf,
+        /// Host name.
+        hostname: String,
+        /// Version of FreedomBox.
+        freedombox: Version,
+    },
 }
 
 /// How a backup location was found.
@@ -148,7 +161,9 @@ impl BackupLocation {
     /// Where it lies.
     pub fn path(&self) -> &std::path::Path {
         match self {
-            BackupLocation::TarExport { path, .. } | BackupLocation::BorgRepository { path, .. } => path,
+            BackupLocation::TarExport { path, .. }
+            | BackupLocation::BorgRepository { path, .. }
+            | BackupLocation::OldSystem { path, .. } => path,
         }
     }
 }

@@ -43,6 +43,9 @@ pub struct Installation {
     /// Passphrases of backup locations that it keeps. Never shown, never saved.
     #[serde(skip)]
     pub passphrases: Vec<Secret>,
+    /// Values of FreedomBox's store that belong to backups of apps, as JSON. Never shown, never saved.
+    #[serde(skip)]
+    pub settings: BTreeMap<String, Secret>,
 }
 
 impl Installation {

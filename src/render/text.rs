@@ -127,6 +127,9 @@ pub fn location(location: &BackupLocation) -> String {
             let lock = if *keyed { "encrypted" } else { "not encrypted" };
             format!("borg repository {place} ({lock})")
         }
+        BackupLocation::OldSystem { hostname, freedombox, .. } => {
+            format!("installed system '{hostname}' {place} (FreedomBox {})", freedombox.upstream())
+        }
     }
 }
 

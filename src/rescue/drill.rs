@@ -4,11 +4,12 @@
 //! help: on the day of need the box may be gone. Nothing that stops a stage is an error here; it is a fault that is
 //! named.
 
-use super::prepare::{Prepared, learn_from, location, prepare, verify_archive};
+use super::prepare::{Prepared, learn_from, prepare, verify_archive};
+use super::reach::{self, location};
 use super::{Backup, Request};
 use crate::failure::Failure;
 use crate::model::app::AppId;
-use crate::model::archive::ArchiveId;
+use crate::model::archive::{ArchiveId, Generation};
 use crate::model::bytes;
 use crate::model::ending::Ending;
 use crate::model::finding::{DumpState, Finding, Report, Severity, Verdict};
@@ -22,7 +23,7 @@ use crate::model::site::{AREA, Free, Ground, Site};
 use crate::model::size::ByteSize;
 use crate::model::version::Version;
 use crate::plan::{self, Input};
-use crate::source::{self, Unlock};
+use crate::source::Unlock;
 use crate::survey::target::Access;
 use crate::sys::host::Host;
 use crate::verify::{Contents, NoObserver};
@@ -214,7 +215,11 @@ fn newest(
     if request.archive.is_some() || !place.path.is_dir() {
         return Ok(request.archive.clone());
     }
-    let listing = source::list(&place.path, unlock)?;
+    let mut listing = reach::list(host, &place, false, unlock)?;
+    // A backup is what is rehearsed; the system that lies beside it may be gone on the day of need.
+    if listing.archives.iter().any(|archive| archive.generation != Generation::System) {
+        listing.archives.retain(|archive| archive.generation != Generation::System);
+    }
     drill.backups = listing.archives.len();
     // What could not be read may be newer than what could.
     let unread = listing.findings.iter().filter(|finding| finding.severity > Severity::Note);
@@ -231,7 +236,7 @@ fn onto_nothing(
     progress: &dyn Progress,
 ) -> Result<Rehearsed, Failure> {
     let place = location(host, &request.from, unlock)?;
-    let mut archive = source::open_location(&place.path, archive, unlock)?;
+    let mut archive = reach::open(host, &place, archive, unlock)?;
     let apps = request.apps.as_deref();
     let verified = verify_archive(archive.as_mut(), apps, &mut NoObserver, progress)?;
     let installation = fresh();
@@ -269,6 +274,7 @@ fn fresh() -> Installation {
         apps: BTreeMap::new(),
         packages: BTreeSet::new(),
         passphrases: Vec::new(),
+        settings: Default::default(),
     }
 }
 

@@ -6,6 +6,7 @@ pub mod carry;
 pub mod drill;
 pub mod keyring;
 pub mod prepare;
+pub mod reach;
 
 use crate::model::app::AppId;
 use crate::model::archive::ArchiveId;

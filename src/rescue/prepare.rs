@@ -1,5 +1,6 @@
 //! Everything up to the plan: open the backup, open the box, verify, compare, plan. Writes nothing.
 
+use super::reach::{self, Location, location};
 use super::{Backup, Request};
 use crate::failure::Failure;
 use crate::handoff::program;
@@ -8,7 +9,7 @@ use crate::model::archive::{ArchiveId, Generation};
 use crate::model::bytes;
 use crate::model::ending::Ending;
 use crate::model::entry::{Entry, Owner};
-use crate::model::finding::{Report, Severity};
+use crate::model::finding::Report;
 use crate::model::installation::Installation;
 use crate::model::manifest;
 use crate::model::path::RelPath;
@@ -17,10 +18,10 @@ use crate::model::progress::Progress;
 use crate::model::site::is_dropin;
 use crate::plan::{self, Input};
 use crate::restore;
-use crate::source::{self, Archive, ReadError, Unlock};
+use crate::source::{self, Archive, Unlock};
 use crate::survey::owners::Owners;
 use crate::survey::target::{self, Access, Target, TargetSpec};
-use crate::survey::{self, Place, Surveyed};
+use crate::survey::{self, Place};
 use crate::sys::dir::Dir;
 use crate::sys::host::Host;
 use crate::verify::compare::Comparison;
@@ -28,49 +29,10 @@ use crate::verify::{self, NoObserver, Observer, Scope};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// A backup location that is in reach, with whatever has to stay mounted for it.
-pub struct Location {
-    /// The file, repository or directory.
-    pub path: PathBuf,
-    _mounts: Option<Surveyed>,
-}
-
 /// Whether a file is a FreedomBox backup; reads it to its manifest.
 pub fn is_backup(path: &Path) -> bool {
     let summary = source::open(path).and_then(|mut archive| archive.summary());
     summary.is_ok_and(|summary| summary.generation != Generation::None)
-}
-
-/// Opens what the user named as LOCATION: a file, a repository or a directory as they are; a disk or a disk image by
-/// mounting it read-only. What a system there keeps of passphrases is learned.
-pub fn location(host: &Host, path: &Path, unlock: &mut dyn Unlock) -> Result<Location, Failure> {
-    let metadata = std::fs::metadata(path).map_err(|error| {
-        let sentence = format!("opening \"{}\": {error}", path.display());
-        Failure::untouched(Ending::NoBackup, sentence, "run 'lifeboat survey' to see which backups are in reach")
-    })?;
-    let is_archive = || !matches!(source::open(path), Err(ReadError::NotABackup(_)));
-    if metadata.is_dir() || (metadata.is_file() && is_archive()) {
-        return Ok(Location { path: path.to_owned(), _mounts: None });
-    }
-    let mut surveyed = survey::survey(host, &[Place::Image(path.to_owned())], &is_backup)?;
-    learn(unlock, &surveyed.survey.installations);
-    let Some(first) = surveyed.survey.locations.first() else {
-        let mut sentence = format!("\"{}\" holds no backup", path.display());
-        let mut advice = "name another disk or file".to_owned();
-        // What could not be looked at may be where the backup is.
-        if let Some(unread) = surveyed.survey.findings.iter().find(|finding| finding.severity > Severity::Note) {
-            sentence = format!("{sentence}; {}: {}", unread.subject, unread.what);
-            advice.clone_from(&unread.advice);
-        }
-        return Err(Failure::untouched(Ending::NoBackup, sentence, advice));
-    };
-    let found = first.path().to_owned();
-    let path = match surveyed.holder(&found) {
-        Some(held) => held.mounted.path().to_owned(),
-        None => found.clone(),
-    };
-    surveyed.keep_only(&path);
-    Ok(Location { path, _mounts: Some(surveyed) })
 }
 
 /// Takes the passphrases that installed systems keep.
@@ -152,8 +114,8 @@ pub fn prepare(
     unlock: &mut dyn Unlock,
     progress: &dyn Progress,
 ) -> Result<Prepared, Failure> {
-    let Reached { location, backup, target, root, owners } = reach(host, request, access, unlock)?;
-    let mut archive = source::open_location(&location.path, request.archive.as_ref(), unlock)?;
+    let Reached { location, backup, target, root, owners } = open_both(host, request, access, unlock)?;
+    let mut archive = reach::open(host, &location, request.archive.as_ref(), unlock)?;
     let installation = &target.installation;
     let unfinished = restore::standing(&root)
         .map_err(|error| Failure::of_restore(&error, crate::model::state::DataState::Unknown))?;
@@ -193,7 +155,7 @@ struct Reached {
 
 /// Opens the backup and the box. A backup on the box's own disk is read through the box: mounted a second time, it
 /// would keep the disk from being opened for writing.
-fn reach(host: &Host, request: &Request, access: Access, unlock: &mut dyn Unlock) -> Result<Reached, Failure> {
+fn open_both(host: &Host, request: &Request, access: Access, unlock: &mut dyn Unlock) -> Result<Reached, Failure> {
     let (mut found, mut on_box) = match &request.from {
         Backup::At(path) => (Some(location(host, path, unlock)?), None),
         Backup::OnBox(path) => (None, Some(path.clone())),
@@ -216,7 +178,7 @@ fn reach(host: &Host, request: &Request, access: Access, unlock: &mut dyn Unlock
         (Some(location), _) => (location, request.from.clone()),
         (None, inside) => {
             let inside = inside.unwrap_or_default();
-            (Location { path: target.root.join(&inside), _mounts: None }, Backup::OnBox(inside))
+            (Location::plain(target.root.join(&inside)), Backup::OnBox(inside))
         }
     };
     target.refuse_if_holds(host, &location.path)?;
@@ -245,7 +207,7 @@ pub fn verify_location(
     progress: &dyn Progress,
 ) -> Result<verify::Verified, Failure> {
     let location = location(host, path, unlock)?;
-    let mut archive = source::open_location(&location.path, archive, unlock)?;
+    let mut archive = reach::open(host, &location, archive, unlock)?;
     verify_archive(archive.as_mut(), apps, &mut NoObserver, progress)
 }
 

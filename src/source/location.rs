@@ -94,6 +94,8 @@ fn collect(location: &Path, which: Which, unlock: &mut dyn Unlock) -> Result<Lis
     for place in found {
         match &place {
             BackupLocation::TarExport { .. } if which == Which::Deleted => {}
+            // Systems are opened by themselves, see `old_system`; a search finds none.
+            BackupLocation::OldSystem { .. } => {}
             BackupLocation::TarExport { path, .. } => list_export(path, &place, location, &mut listing)?,
             BackupLocation::BorgRepository { path, .. } => {
                 match borg::summaries(path, which, unlock) {
@@ -173,7 +175,7 @@ pub fn open_location(
             BackupLocation::TarExport { path, .. } if id_of(path, location).ok().as_ref() == Some(&id) => {
                 return open_as(path, id);
             }
-            BackupLocation::TarExport { .. } => {}
+            BackupLocation::TarExport { .. } | BackupLocation::OldSystem { .. } => {}
             BackupLocation::BorgRepository { path, .. } => match borg::open(path, &id, unlock) {
                 Ok(Some(archive)) => return Ok(archive),
                 Ok(None) => {}

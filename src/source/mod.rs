@@ -7,6 +7,7 @@
 
 mod borg;
 mod location;
+pub mod old_system;
 mod scan;
 mod sidecar;
 mod stream;

@@ -2,6 +2,7 @@
 //!
 //! dpkg's status file is the authority: the package `freedombox` (`plinth` before 0.46) in state "ok installed".
 
+use super::files::Files;
 use crate::formats::dpkg;
 use crate::formats::os_release::OsRelease;
 use crate::formats::plinth::{self, Plinth};
@@ -11,7 +12,7 @@ use crate::model::finding::{Finding, Severity};
 use crate::model::installation::Installation;
 use crate::sys::file::ForeignRoot;
 use crate::sys::host::Host;
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, BufReader, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -44,20 +45,31 @@ pub fn candidates(root: &Path) -> Vec<PathBuf> {
 /// Looks whether a FreedomBox is installed below `root`. `place` names the volume for people.
 pub fn identify(host: &Host, root: &Path, place: &str, volume: Option<&Volume>) -> io::Result<Option<Identified>> {
     let files = ForeignRoot::open(root).map_err(|error| error.source)?;
-    let Some(status) = files.file("var/lib/dpkg/status")? else { return Ok(None) };
+    identify_in(host, &files, root, place, volume)
+}
+
+/// Looks whether a FreedomBox is installed among `files`; `root` is where they are said to be.
+pub fn identify_in(
+    host: &Host,
+    files: &dyn Files,
+    root: &Path,
+    place: &str,
+    volume: Option<&Volume>,
+) -> io::Result<Option<Identified>> {
+    let Some(status) = files.open("var/lib/dpkg/status")? else { return Ok(None) };
     let packages = dpkg::packages(BufReader::new(status.take(LARGEST_STATUS)))?;
     let installed = |name: &str| packages.iter().find(|package| package.installed && package.name == name);
     let Some(freedombox) = installed("freedombox").or_else(|| installed("plinth")) else { return Ok(None) };
     let mut findings = Vec::new();
     let architecture = match packages.iter().find(|package| package.name == "dpkg" && package.architecture != "all") {
         Some(dpkg) => dpkg.architecture.clone(),
-        None => first_line(&files, "var/lib/dpkg/arch").unwrap_or_default(),
+        None => first_line(files, "var/lib/dpkg/arch").unwrap_or_default(),
     };
     let release = match files.read("etc/os-release", LARGEST_TEXT) {
         Ok(Some(text)) => OsRelease::parse(&text),
         _ => files.read("usr/lib/os-release", LARGEST_TEXT)?.map(|text| OsRelease::parse(&text)).unwrap_or_default(),
     };
-    let (booted, plinth) = database(host, &files, place, &mut findings);
+    let (booted, plinth) = database(host, files, place, &mut findings);
     findings.extend(plinth.strange.iter().map(|name| {
         Finding::new(
             Severity::Note,
@@ -76,20 +88,21 @@ pub fn identify(host: &Host, root: &Path, place: &str, volume: Option<&Volume>) 
             architecture,
             suite: release.get("VERSION_CODENAME").unwrap_or_default().to_owned(),
             os: release.get("PRETTY_NAME").or(release.get("NAME")).unwrap_or_default().to_owned(),
-            hostname: first_line(&files, "etc/hostname").unwrap_or_default(),
+            hostname: first_line(files, "etc/hostname").unwrap_or_default(),
             freedombox: freedombox.version.clone(),
             booted,
             wizard_done: plinth.wizard_done,
             disk_image: files.has("var/lib/freedombox/is-freedombox-disk-image"),
             apps: plinth.apps,
             passphrases: plinth.passphrases,
+            settings: plinth.settings,
             packages: packages.iter().filter(|package| package.installed).map(|package| package.name.clone()).collect(),
         },
         findings,
     }))
 }
 
-fn first_line(files: &ForeignRoot, path: &str) -> Option<String> {
+fn first_line(files: &dyn Files, path: &str) -> Option<String> {
     let text = files.read(path, LARGEST_TEXT).ok()??;
     let mut lines = text.split(|&b| b == b'\n').map(<[u8]>::trim_ascii);
     lines.find(|line| !line.is_empty() && !line.starts_with(b"#")).map(bytes::escape)
@@ -97,7 +110,7 @@ fn first_line(files: &ForeignRoot, path: &str) -> Option<String> {
 
 /// Reads FreedomBox's database; whether it exists, and what it tells. Damage is a finding: the files of the apps can
 /// be restored without it.
-fn database(host: &Host, files: &ForeignRoot, place: &str, findings: &mut Vec<Finding>) -> (bool, Plinth) {
+fn database(host: &Host, files: &dyn Files, place: &str, findings: &mut Vec<Finding>) -> (bool, Plinth) {
     let path = database_path(files);
     let damaged = |what: String| {
         let advice = "which apps are set up is not known; their packages tell what is installed";
@@ -120,7 +133,7 @@ fn database(host: &Host, files: &ForeignRoot, place: &str, findings: &mut Vec<Fi
 }
 
 /// Where the database is: `store_file` of the last configuration that sets it, or the usual place.
-fn database_path(files: &ForeignRoot) -> String {
+fn database_path(files: &dyn Files) -> String {
     let mut path = DATABASE.to_owned();
     for name in CONFIGURATIONS {
         let Ok(Some(text)) = files.read(name, LARGEST_TEXT) else { continue };
@@ -158,20 +171,20 @@ impl Drop for Copied {
 
 /// Copies the database with its rollback journal and write-ahead log, so that SQLite can recover it there. The `-shm`
 /// file is an index of the log that SQLite makes anew.
-fn copied(host: &Host, files: &ForeignRoot, path: &str) -> io::Result<Option<Copied>> {
-    let Some(database) = files.file(path)? else { return Ok(None) };
+fn copied(host: &Host, files: &dyn Files, path: &str) -> io::Result<Option<Copied>> {
+    let Some(database) = files.open(path)? else { return Ok(None) };
     let folder = host.private_directory("databases").map_err(io::Error::other)?;
     let copy = Copied { folder };
     copy_into(database, &copy.folder.join("database"))?;
     for suffix in ["-journal", "-wal"] {
-        if let Some(log) = files.file(&format!("{path}{suffix}"))? {
+        if let Some(log) = files.open(&format!("{path}{suffix}"))? {
             copy_into(log, &copy.folder.join(format!("database{suffix}")))?;
         }
     }
     Ok(Some(copy))
 }
 
-fn copy_into(from: File, to: &Path) -> io::Result<()> {
+fn copy_into(from: Box<dyn Read + '_>, to: &Path) -> io::Result<()> {
     let mut to = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
     let copied = io::copy(&mut from.take(LARGEST_DATABASE + 1), &mut to)?;
     if copied > LARGEST_DATABASE {

@@ -7,6 +7,7 @@
 mod assemble;
 pub mod disks;
 pub mod failing;
+pub mod files;
 mod holder;
 pub mod installation;
 pub mod locations;

@@ -50,6 +50,8 @@ pub struct Stat {
     pub ino: u64,
     /// Number of names.
     pub links: u64,
+    /// Room that its content takes, in blocks of 512 bytes.
+    pub blocks: u64,
 }
 
 /// Kinds of directory entries.
@@ -77,6 +79,11 @@ impl Dir {
     /// Opens a directory by an ordinary path; symbolic links on the way are followed. For roots only.
     pub fn open(path: &Path) -> io::Result<Dir> {
         Ok(Dir(rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?))
+    }
+
+    /// A directory that was opened another way.
+    pub(super) fn of(handle: OwnedFd) -> Dir {
+        Dir(handle)
     }
 
     /// Another handle to the same directory.
@@ -339,7 +346,7 @@ pub type Xattr = (Vec<u8>, Vec<u8>);
 
 /// Whether an attribute is data of whoever wrote the file. Others are given by the machine: labels of a security module,
 /// btrfs's compression that a directory hands down.
-fn is_data(name: &[u8]) -> bool {
+pub fn is_data(name: &[u8]) -> bool {
     let kinds = [&b"user."[..], b"trusted.", b"system.posix_acl_"];
     kinds.iter().any(|kind| name.starts_with(kind)) || name == b"security.capability"
 }
@@ -408,6 +415,7 @@ impl From<rustix::fs::Stat> for Stat {
             dev: stat.st_dev as u64,
             ino: stat.st_ino as u64,
             links: stat.st_nlink as u64,
+            blocks: stat.st_blocks as u64,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Reading files and devices without changing them, and reading inside a foreign root without leaving it.
 
 use super::SysError;
+use super::dir::Dir;
 use crate::formats::ReadAt;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -94,6 +95,18 @@ impl ForeignRoot {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not a regular file"));
         }
         Ok(Some(file))
+    }
+
+    /// Opens a directory below the root, by its path from there; `None` when there is none.
+    pub fn directory(&self, path: &Path) -> io::Result<Option<Dir>> {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        match rustix::fs::openat2(&self.directory, path, flags, Mode::empty(), resolve) {
+            Ok(directory) => Ok(Some(Dir::of(directory))),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     /// Reads a file below the root of at most `limit` bytes; `None` when there is none of that name.

@@ -17,6 +17,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 const FETCH_AGAIN: &str = "use another backup, or fetch this one again from where it comes from";
 
+const DUMP_FIRST: &str = "FreedomBox writes it when it makes a backup: where the old box still starts, let it make one";
+
 /// What the pass over the archive left behind.
 pub(super) struct Evidence {
     outcome: Result<Ending, ReadError>,
@@ -118,7 +120,7 @@ pub(super) fn judge(evidence: &mut Evidence, summary: &ArchiveSummary, scope: &S
         if scope.apps.is_some_and(|apps| !apps.contains(&app.name)) {
             continue;
         }
-        let problems = problems_of(app, summary.time.as_deref(), evidence, scope, &mut report);
+        let problems = problems_of(app, summary, evidence, scope, &mut report);
         let verdict = match &evidence.outcome {
             _ if problems => Verdict::Damaged,
             Ok(_) if evidence.has_gap(app) => {
@@ -178,11 +180,12 @@ fn general_findings(evidence: &Evidence, summary: &ArchiveSummary) -> Vec<Findin
 /// What is wrong with one app's own entries; `true` when it makes the app damaged.
 fn problems_of(
     app: &ArchivedApp,
-    time: Option<&str>,
+    summary: &ArchiveSummary,
     evidence: &Evidence,
     scope: &Scope<'_>,
     report: &mut Report,
 ) -> bool {
+    let is_system = summary.generation == Generation::System;
     let mut damaged = app.paths.iter().any(|path| evidence.broken.contains(path));
     let named = app.paths.iter().filter(|path| is_dump(path));
     let demanded = scope.dumps.iter().filter(|(name, _)| *name == app.name).map(|(_, path)| path);
@@ -190,7 +193,7 @@ fn problems_of(
     for path in dumps {
         let state = match evidence.dumps.get(path) {
             Some(dump @ Dump { is_complete: true, .. }) => {
-                dump.hours_stale(time).map_or(DumpState::Whole, DumpState::Stale)
+                dump.hours_stale(summary.time.as_deref()).map_or(DumpState::Whole, DumpState::Stale)
             }
             Some(_) => DumpState::Cut,
             // Where reading stopped, that is said already.
@@ -200,6 +203,16 @@ fn problems_of(
         report.dumps.push(DumpVerdict { app: app.name.clone(), path: path.clone(), state });
         let what = match state {
             DumpState::Whole => continue,
+            DumpState::Stale(hours) if is_system => {
+                let what = format!(
+                    "the newest dump of the app's database on this disk was made {hours} hours before the system was \
+                     last used: '{path}'"
+                );
+                let advice = "what the app stored since is not in it; where the old box still starts, let it make a \
+                              backup first";
+                report.findings.push(Finding::new(Severity::Warning, app.name.as_str(), what, advice));
+                continue;
+            }
             DumpState::Stale(hours) => {
                 let what = format!(
                     "the dump of the app's database is {hours} hours older than the backup: '{path}'; FreedomBox \
@@ -212,7 +225,9 @@ fn problems_of(
             DumpState::Cut => "the dump of the app's database is not whole",
             DumpState::Missing => "the dump of the app's database is missing",
         };
-        report.findings.push(damage(&app.name, format!("{what}: '{path}'")));
+        let advice = if is_system { DUMP_FIRST } else { FETCH_AGAIN };
+        let what = format!("{what}: '{path}'");
+        report.findings.push(Finding::new(Severity::Damage, app.name.as_str(), what, advice));
         damaged = true;
     }
     if !app.settings.is_empty() && evidence.outcome.is_ok() {

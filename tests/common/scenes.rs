@@ -62,6 +62,7 @@ impl Scene {
                 apps: BTreeMap::new(),
                 packages: BTreeSet::new(),
                 passphrases: Vec::new(),
+                settings: Default::default(),
             },
             summary: ArchiveSummary {
                 name: None,

@@ -2,9 +2,9 @@
 //!
 //! A record is `<length> <key>=<value>\n`, where the length counts the whole record, so a value may hold newlines.
 
-use super::acl;
 use super::field::decimal;
 use super::sparse::{Segment, parse_list, push};
+use crate::formats::acl;
 use crate::model::bytes;
 use crate::model::entry::Mtime;
 use std::collections::BTreeSet;
@@ -146,7 +146,7 @@ impl Extended {
             _ => None,
         };
         if let Some(slot) = binary {
-            return once(slot, acl::to_text(value).ok_or("is not an access control list")?);
+            return once(slot, acl::text(value, |_, _| None).ok_or("is not an access control list")?);
         }
         if self.xattrs.iter().any(|(known, _)| known == name) {
             return Err("comes twice");

@@ -13,7 +13,6 @@
 //!   (CVE-2025-62518); a doubled, contradicting or dangling one is [`TarError::Corrupt`];
 //! - memory does not grow with the archive: see the limits below.
 
-mod acl;
 mod extended;
 mod field;
 mod member;
