@@ -97,7 +97,12 @@ def main():
     files[f"{here}/initrd"] = packed
     files[f"{here}/packages.txt"] = "".join(f"{' '.join(package)}\n" for package in locked).encode()
     # Notepad on the reader's side knows only this line end.
-    files["README.txt"] = files["README.txt"].replace(b"\n", b"\r\n")
+    for path in image["files"]:
+        if path.endswith((".txt", ".toml")):
+            files[path] = files[path].replace(b"\n", b"\r\n")
+    # The live system compares its medium with this at each start.
+    digests = (f"{hashlib.sha256(files[path]).hexdigest()}  {path}\n" for path in sorted(files))
+    files["SHA256SUMS"] = "".join(digests).encode()
 
     label, loader = image["image"]["label"], (b"", b"")
     if machine.has_section("bios"):

@@ -1,30 +1,28 @@
-"""One virtual machine with a serial console: started as our own child, driven by text, ended by power-off or power cut.
+"""One virtual machine: started as our own child, driven by text, ended by power-off or power cut.
 
 Always QEMU's own translation (TCG): hardware virtualisation may be present and still be unable to run a plain kernel.
 Only processes that this module started are ever signalled. Disks given with `keep=False` are not changed: the guest
 writes to a throw-away overlay.
 """
 
+import json
 import os
 import pathlib
 import re
 import select
 import shutil
+import socket
 import subprocess
 import time
 
-# Where Debian and Ubuntu put the firmware: (code, variables), 4 MiB builds first. "bios" is what QEMU has by itself.
-FIRMWARE_PLACE = pathlib.Path("/usr/share/OVMF")
-FIRMWARE = {
-    "uefi": (("OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd"), ("OVMF_CODE.fd", "OVMF_VARS.fd")),
-    "secure-boot": (
-        ("OVMF_CODE_4M.secboot.fd", "OVMF_VARS_4M.ms.fd"),
-        ("OVMF_CODE.secboot.fd", "OVMF_VARS.ms.fd"),
-    ),
-}
+import boards
+
 # Terminal control that firmware and GRUB mix into the text.
 CONTROL = re.compile(rb"\x1b(\[[0-9;?=]*[A-Za-z]|[()][A-Z0-9]|[=>78cM])|\r|\x00")
 PANIC = re.compile(rb"Kernel panic - not syncing[^\n]*")
+# Text mode of a PC: 32 KiB of characters and colours, 80 in a row; the kernel scrolls by showing another part of it.
+TEXT_MEMORY, TEXT_LENGTH, COLUMNS = 0xB8000, 0x8000, 80
+KEYS = {" ": "spc", "-": "minus", "_": "shift-minus", ".": "dot", "/": "slash", "\r": "ret", ",": "comma"}
 
 
 class MachineError(Exception):
@@ -32,24 +30,29 @@ class MachineError(Exception):
 
 
 class Disk:
-    """A disk image to attach: `file`, how (`usb` or `virtio`), and whether the guest's writes are kept."""
+    """A disk image to attach: `file`, how (`usb`, `virtio`, `sd`), whether the guest's writes are kept, its sectors."""
 
-    def __init__(self, file, bus="virtio", keep=False, serial=""):
+    def __init__(self, file, bus="virtio", keep=False, serial="", sector=512, connected=True):
         self.file, self.bus, self.keep, self.serial = pathlib.Path(file), bus, keep, serial
+        # A disk that is not connected can be plugged in later.
+        self.sector, self.connected = sector, connected
 
 
 class Machine:
     """A running machine; use it as a context manager, so that it never outlives the block.
 
-    `work` is a directory for overlays, firmware variables and `console.log`.
+    `work` is a directory for overlays, firmware variables and `console.log`. `board` is a name in `boards.BOARDS`.
+    With `screen`, it has a screen and a keyboard, and no serial line at all. `kernel` (kernel, initramfs, command line)
+    is started instead of what is on the disks. `clock` is the time that the machine believes in, 2001-01-01T00:00:00.
     """
 
-    def __init__(self, work, disks, firmware="uefi", memory=1024, cores=2, echo=None):
+    def __init__(self, work, disks, board="uefi", memory=None, cores=None, echo=None, screen=False, network=False, kernel=None, clock=None):
         self.work = pathlib.Path(work)
         self.work.mkdir(parents=True, exist_ok=True)
-        self.disks, self.firmware, self.memory, self.cores = disks, firmware, memory, cores
-        self.echo = echo
-        self.child = self.log = self.started = None
+        self.disks, self.board = disks, boards.BOARDS[board]
+        self.memory, self.cores = memory or self.board.memory, cores or self.board.cores
+        self.echo, self.screen, self.network, self.kernel, self.clock = echo, screen, network, kernel, clock
+        self.child = self.log = self.started = self.monitor = None
         # Everything the console showed, without terminal control; `position` is how much of it was waited for.
         self.console = b""
         self.position = 0
@@ -64,18 +67,26 @@ class Machine:
 
     def command(self, serial="stdio"):
         """The QEMU command line, with `serial` as the console."""
-        line = ["qemu-system-x86_64", "-accel", "tcg,thread=multi", "-smp", str(self.cores), "-m", str(self.memory)]
-        line += ["-nodefaults", "-no-user-config", "-display", "none", "-vga", "none", "-no-reboot"]
-        line += ["-serial", serial, "-monitor", "none", "-device", "virtio-rng-pci"]
-        line += self._firmware_options()
-        line += ["-device", "qemu-xhci"]
+        board = self.board
+        line = [board.program, "-accel", "tcg,thread=multi", "-no-user-config", "-no-reboot", "-display", "none"]
+        line += [*board.options, *self._firmware_options()]
+        if not board.fixed:
+            line += ["-smp", str(self.cores), "-m", str(self.memory)]
+        if board.medium != "sd":
+            line += ["-nodefaults", "-device", "virtio-rng-pci"]
+            # With the screen first, it is where the firmware shows itself.
+            line += ["-device", "VGA"] if self.screen else []
+            line += ["-device", "qemu-xhci,id=xhci"]
+            line += ["-device", "usb-kbd"] if self.screen else []
+        line += ["-rtc", f"base={self.clock}"] if self.clock else []
+        if self.network:
+            line += ["-netdev", "user,id=lan,restrict=on", "-device", "virtio-net-pci,netdev=lan"]
+        line += ["-serial", "none"] if self.screen else ["-serial", "null"] * board.serial + ["-serial", serial]
+        line += ["-monitor", "none", "-qmp", f"unix:{_escape(self._socket())},server=on,wait=off"]
         for number, disk in enumerate(self.disks):
-            # Firmware starts the first disk that it can start.
-            options = f"drive=d{number},bootindex={number}" + (f",serial={disk.serial}" if disk.serial else "")
-            file, form = self._writable(number, disk)
-            device = {"usb": "usb-storage", "virtio": "virtio-blk-pci"}[disk.bus]
-            line += ["-drive", f"file={_escape(file)},format={form},if=none,id=d{number},cache=writeback"]
-            line += ["-device", f"{device},{options}"]
+            line += self._blocks(number, disk)
+            if disk.connected and disk.bus != "sd":
+                line += ["-device", json.dumps(self._device(number, disk))]
         return line
 
     def start(self):
@@ -115,13 +126,91 @@ class Machine:
                 if not any(e.search(self.console, self.position) for e in expressions):
                     raise MachineError(f"the machine went off (QEMU's status {self.child.poll()}):\n{self.tail()}")
 
+    def watch(self, seconds):
+        """Lets time pass."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and self.child.poll() is None:
+            self._read(0.2)
+
     def type(self, line):
         """Types `line` and Enter."""
+        if self.screen:
+            for letter in f"{line}\r":
+                keys = KEYS.get(letter, f"shift-{letter.lower()}" if letter.isupper() else letter)
+                self.order("send-key", keys=[{"type": "qcode", "data": key} for key in keys.split("-")], **{"hold-time": 40})
+                time.sleep(0.12)
+            return
         # A serial line has no flow control here: the guest loses bytes that come in one burst.
         for byte in f"{line}\r".encode():
             self.child.stdin.write(bytes([byte]))
             self.child.stdin.flush()
             time.sleep(0.01)
+
+    def plug(self, number):
+        """Connects a disk while the machine runs."""
+        self.order("device_add", **self._device(number, self.disks[number]))
+
+    def unplug(self, number):
+        """Pulls a disk out, whatever it is doing."""
+        self.order("device_del", id=f"disk{number}")
+
+    def change_card(self, number, file):
+        """Takes the card out of the slot of disk `number`, and puts another one in."""
+        self.order("eject", device=f"disk{number}", force=True)
+        self.watch(3)
+        medium = {"filename": str(pathlib.Path(file).resolve()), "format": "raw"}
+        self.order("blockdev-change-medium", device=f"disk{number}", **medium)
+
+    def screen_lines(self):
+        """The lines of a PC's screen in text mode, also some that were scrolled off."""
+        memory = self.work / "screen.bin"
+        self.order("pmemsave", val=TEXT_MEMORY, size=TEXT_LENGTH, filename=str(memory.resolve()))
+        text = memory.read_bytes()[::2].decode("cp437")
+        rows = [text[at : at + COLUMNS].rstrip() for at in range(0, len(text), COLUMNS)]
+        return [row for row in rows if row.strip("\0 ")]
+
+    def wait_screen(self, pattern, timeout):
+        """Waits until a line of the screen in text mode matches."""
+        end = time.monotonic() + timeout
+        while time.monotonic() < end and self.child.poll() is None:
+            self.watch(1)
+            if any(re.search(pattern, line) for line in self.screen_lines()):
+                return
+        raise MachineError(f"the screen does not show {pattern!r}:\n" + "\n".join(self.screen_lines()[-25:]))
+
+    def picture(self, file):
+        """Saves what the screen shows as a picture."""
+        self.order("screendump", filename=str(pathlib.Path(file).resolve()))
+
+    def order(self, command, **arguments):
+        """Gives QEMU an order (its machine protocol) and returns the answer."""
+        if self.monitor is None:
+            connection = socket.socket(socket.AF_UNIX)
+            connection.settimeout(30)
+            end = time.monotonic() + 30
+            while True:
+                try:
+                    connection.connect(str(self._socket()))
+                    break
+                except OSError:
+                    if time.monotonic() > end:
+                        raise
+                    time.sleep(0.1)
+            self.monitor = (connection, connection.makefile("rw"))
+            self._order("qmp_capabilities", {})
+        return self._order(command, arguments)
+
+    def _order(self, command, arguments):
+        stream = self.monitor[1]
+        stream.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
+        stream.flush()
+        for line in stream:
+            answer = json.loads(line)
+            if "return" in answer:
+                return answer["return"]
+            if "error" in answer:
+                raise MachineError(f"QEMU refused {command}: {answer['error']['desc']}")
+        raise MachineError(f"QEMU gave no answer to {command}")
 
     def wait_off(self, timeout):
         """Waits until the machine has switched itself off."""
@@ -145,7 +234,10 @@ class Machine:
         self.child.stdin.close()
         self.child.stdout.close()
         self.log.close()
-        self.child = None
+        if self.monitor:
+            self.monitor[1].close()
+            self.monitor[0].close()
+        self.child = self.monitor = None
 
     def tail(self, lines=25):
         """The last lines of the console."""
@@ -169,22 +261,51 @@ class Machine:
             self.echo(text.decode(errors="replace"))
         return True
 
+    def _socket(self):
+        # A socket's name may have 107 bytes only; a relative one is short.
+        return pathlib.Path(os.path.relpath(self.work / "orders"))
+
     def _firmware_options(self):
-        if self.firmware == "bios":
-            return ["-machine", "q35"]
-        for code, variables in FIRMWARE[self.firmware]:
-            if (FIRMWARE_PLACE / code).exists():
-                own = self.work / "firmware-variables"
-                if not own.exists():
-                    shutil.copyfile(FIRMWARE_PLACE / variables, own)
-                options = ["-machine", "q35"]
-                if self.firmware == "secure-boot":
-                    options = ["-machine", "q35,smm=on"]
-                    options += ["-global", "driver=cfi.pflash01,property=secure,value=on"]
-                flash = "if=pflash,format=raw"
-                options += ["-drive", f"{flash},unit=0,readonly=on,file={FIRMWARE_PLACE / code}"]
-                return options + ["-drive", f"{flash},unit=1,file={_escape(own)}"]
-        raise MachineError(f"there is no {self.firmware} firmware in {FIRMWARE_PLACE}: install the package ovmf")
+        if self.kernel:
+            kernel, initramfs, words, *tree = self.kernel
+            line = ["-kernel", str(kernel), "-initrd", str(initramfs), "-append", words]
+            return line + (["-dtb", str(tree[0])] if tree else [])
+        board = self.board
+        if board.bios:
+            return ["-bios", board.bios]
+        if not board.flash:
+            return []
+        found = boards.firmware(board)
+        if found is None:
+            raise MachineError(boards.missing(board))
+        code, variables = found
+        own = self.work / "firmware-variables"
+        if not own.exists():
+            shutil.copyfile(variables, own)
+        flash = "if=pflash,format=raw"
+        options = ["-drive", f"{flash},unit=0,readonly=on,file={code}"]
+        return options + ["-drive", f"{flash},unit=1,file={_escape(own)}"]
+
+    def _blocks(self, number, disk):
+        """What the guest's disk is made of."""
+        file, form = self._writable(number, disk)
+        if disk.bus == "sd":
+            return ["-drive", f"if=sd,id=disk{number},format={form},file={_escape(file)}"]
+        place = {"driver": "file", "filename": str(file)}
+        return ["-blockdev", json.dumps({"driver": form, "node-name": f"block{number}", "file": place})]
+
+    def _device(self, number, disk):
+        driver = {"usb": "usb-storage", "virtio": "virtio-blk-pci", "nvme": "nvme", "sata": "ide-hd"}[disk.bus]
+        device = {"driver": driver, "id": f"disk{number}", "drive": f"block{number}"}
+        if disk.connected:
+            # Firmware starts the first disk that it can start.
+            device["bootindex"] = number
+        serial = disk.serial or ("none" if driver == "nvme" else "")
+        if serial:
+            device["serial"] = serial
+        if disk.sector != 512:
+            device |= {"logical_block_size": disk.sector, "physical_block_size": disk.sector}
+        return device
 
     def _writable(self, number, disk):
         """The file that the guest writes to, and its format."""

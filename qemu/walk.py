@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 
+import boards
 from machine import Disk, Machine, MachineError
 
 BOOT_TIMEOUT = 300
@@ -108,16 +109,17 @@ def main():
     for name in ("stick", "box", "backup", "work"):
         parser.add_argument(name, type=pathlib.Path)
     parser.add_argument("hostname")
-    parser.add_argument("--firmware", choices=("uefi", "secure-boot", "bios"), default="uefi")
+    parser.add_argument("--machine", choices=boards.BOARDS, default="uefi", help="which computer (default: uefi, a PC)")
     parser.add_argument("--interactive", action="store_true", help="put the console on this terminal; answer by hand")
     options = parser.parse_args()
+    board = boards.BOARDS[options.machine]
     disks = [
-        Disk(options.stick, bus="usb", keep=True, serial="STICK"),
-        Disk(options.box, bus="virtio", keep=True, serial="BOX"),
+        Disk(options.stick, bus=board.medium, keep=True, serial="STICK"),
+        Disk(options.box, bus=board.disks, keep=True, serial="BOX"),
         Disk(options.backup, bus="usb", keep=True, serial="BACKUP"),
     ]
     echo = None if options.interactive else LineEcho()
-    machine = Machine(options.work, disks, firmware=options.firmware, echo=echo)
+    machine = Machine(options.work, disks, board=options.machine, echo=echo)
     if options.interactive:
         print("(Ctrl-A X switches the machine off, Ctrl-A H shows more keys)")
         return subprocess.call(machine.command(serial="mon:stdio"))

@@ -5,6 +5,7 @@ use crate::model::archive::ArchiveId;
 use crate::model::ending::exit_code_help;
 use crate::model::plan::PlanId;
 use clap::{Args, Parser, Subcommand};
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// Finds a FreedomBox and its backups, verifies them, and restores them so that a power cut can never leave a mixture.
@@ -120,6 +121,22 @@ pub enum Command {
         /// Take the answers from this file and ask nobody; a question without a fitting answer stops.
         #[arg(long, value_name = "FILE")]
         answers: Option<PathBuf>,
+    },
+    /// Run a program on a terminal that several consoles share; the live system starts its dialogue with it.
+    #[command(hide = true)]
+    Console {
+        /// The consoles.
+        #[arg(long, value_name = "TTY,TTY", value_delimiter = ',', required = true)]
+        on: Vec<PathBuf>,
+        /// Keep a copy of everything shown.
+        #[arg(long, value_name = "FILE")]
+        log: Option<PathBuf>,
+        /// Keep this file saying in one word what the dialogue does: 'waiting' or 'working'.
+        #[arg(long, value_name = "FILE")]
+        state: Option<PathBuf>,
+        /// The program and its arguments.
+        #[arg(required = true, last = true)]
+        program: Vec<OsString>,
     },
     /// Finish on the running box what a restore left for it; its next boot starts this by itself.
     Finish {

@@ -21,6 +21,7 @@
 
 pub mod cli;
 pub mod commands;
+pub mod console;
 pub mod export;
 pub mod failure;
 pub mod finish;

@@ -46,6 +46,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("cli", &["model"]),
+    ("console", &["sys"]),
     ("guide", &["model", "sys", "survey", "source", "restore", "failure", "rescue", "render"]),
     (
         "web",
@@ -55,7 +56,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "commands",
         &[
             "model", "sys", "survey", "source", "verify", "export", "plan", "restore", "handoff", "finish", "salvage",
-            "failure", "rescue", "render", "cli", "guide", "web",
+            "failure", "rescue", "render", "cli", "console", "guide", "web",
         ],
     ),
     ("main", &["model", "sys", "failure", "render", "cli", "guide", "web", "commands"]),

@@ -6,6 +6,7 @@ pub mod salvage;
 pub mod write;
 
 use crate::cli::{Cli, Command, DrillArgs, KeyArgs, PlanArgs};
+use crate::console::{self, Sharing};
 use crate::failure::Failure;
 use crate::guide;
 use crate::model::ending::Ending;
@@ -54,6 +55,11 @@ pub fn run(host: &Host, cli: &Cli) -> Ending {
         Command::Commit { onto, when_due: false } => write::commit(host, &output, &onto.onto, progress),
         Command::Commit { onto, when_due: true } => finish::commit_when_due(host, &output, &onto.onto, progress),
         Command::Finish { onto, scheduled } => finish::finish(host, &output, &onto.onto, *scheduled, progress),
+        Command::Console { on, log, state, program } => {
+            let sharing =
+                Sharing { consoles: on.clone(), program: program.clone(), log: log.clone(), state: state.clone() };
+            shared(&sharing)
+        }
         Command::Guide { image, root, answers: None } => {
             guide::run(host, image, root, prompt::prompter(cli.plain).as_mut(), progress)
         }
@@ -69,6 +75,15 @@ pub fn run(host: &Host, cli: &Cli) -> Ending {
             failure.ending
         }
     }
+}
+
+/// Runs the dialogue of the live system; whoever started it only wants to know whether to start it again.
+fn shared(sharing: &Sharing) -> Result<Ending, Failure> {
+    let status = console::share(sharing).map_err(|error| {
+        let sentence = format!("showing one dialogue on several consoles: {error}");
+        Failure::untouched(Ending::Failed, sentence, "name terminals and a program that exist")
+    })?;
+    Ok(if status.success() { Ending::Done } else { Ending::Failed })
 }
 
 /// Runs a command that may need a passphrase: with what the command line names, and on a terminal by asking.

@@ -1,6 +1,6 @@
 //! Effects: the only module that calls the operating system beyond plain file reading and writing.
 //!
-//! Owns block devices, mounts, files, external programs and the clock. Everything starts at a [`host::Host`], so that
+//! Owns block devices, mounts, files, terminals, external programs and the clock. Everything starts at a [`host::Host`], so that
 //! tests pass a directory in place of the machine. Never decides anything: stages do.
 
 pub mod block;
@@ -11,6 +11,7 @@ pub mod file;
 pub mod host;
 pub mod image;
 pub mod mount;
+pub mod terminal;
 pub mod tree;
 
 use crate::model::bytes;

@@ -28,7 +28,7 @@ SYSTEM_PACKAGES = ["apache2", "base-files", "libc6", "linux-image-amd64", "snapp
 ALWAYS_SET_UP = {"apache": 14, "avahi": 1, "backups": 4, "config": 5, "firewall": 5, "names": 4, "users": 8}
 
 
-def dpkg_status(release, apps):
+def dpkg_status(release, apps, machine):
     version = RELEASES[release][0]
     installed = {"freedombox": version} | {name: "1.0-1" for name in SYSTEM_PACKAGES}
     for app in apps:
@@ -36,7 +36,7 @@ def dpkg_status(release, apps):
             installed |= {name: "1.0-1" for name in app.packages}
     text = []
     for name in sorted(installed):
-        architecture = "amd64" if name in ("libc6", "systemd") else "all"
+        architecture = machine if name in ("libc6", "systemd") else "all"
         text.append(
             f"Package: {name}\nStatus: install ok installed\nPriority: optional\nSection: misc\n"
             f"Maintainer: Sample <sample@example.org>\nArchitecture: {architecture}\nVersion: {installed[name]}\n"
@@ -70,7 +70,7 @@ def accounts(users, groups):
     return passwd, group
 
 
-def system(release, apps, filesystem, uuid, never_booted=False):
+def system(release, apps, filesystem, uuid, never_booted=False, architecture="amd64"):
     """The box's files that belong to no app; `filesystem` and `uuid` are those of its root, for fstab."""
     _, debian, codename, _ = RELEASES[release]
     passwd, group = accounts(NEW_USERS, NEW_GROUPS)
@@ -98,7 +98,8 @@ def system(release, apps, filesystem, uuid, never_booted=False):
     tree.file("usr/lib/systemd/system/plinth.service", "[Service]\nExecStart=/usr/bin/plinth\n")
     tree.link("etc/systemd/system/multi-user.target.wants/plinth.service", "/usr/lib/systemd/system/plinth.service")
     tree.dir("usr/share").dir("usr/share/freedombox")
-    tree.dir("var/lib/dpkg").file("var/lib/dpkg/status", dpkg_status(release, apps)).file("var/lib/dpkg/arch", "amd64\n")
+    tree.dir("var/lib/dpkg").file("var/lib/dpkg/status", dpkg_status(release, apps, architecture))
+    tree.file("var/lib/dpkg/arch", f"{architecture}\n")
     tree.dir("var/lib/freedombox").file("var/lib/freedombox/is-freedombox-disk-image", "")
     tree.dir("var/lib/private", 0o700)
     tree.owned("plinth").dir("var/lib/plinth").dir("var/lib/plinth/sessions", 0o700)

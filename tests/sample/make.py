@@ -133,6 +133,7 @@ def parse_arguments():
     parser.add_argument("--apps", help="only these, separated by commas")
     parser.add_argument("--size", type=int, default=0, metavar="MIB", help="adds one file of so many MiB")
     parser.add_argument("--box", choices=sorted(box.RELEASES), default="25.9.3", help="FreedomBox version of the box")
+    parser.add_argument("--architecture", choices=("amd64", "arm64", "armhf"), default="amd64", help="of the box")
     parser.add_argument("--never-booted", action="store_true", help="a freshly written box, without a database")
     parser.add_argument("--disks", action="store_true", help="also make disk images")
     parser.add_argument("--filesystem", choices=("btrfs", "ext4"), default="btrfs", help="of the box's root")
@@ -154,7 +155,7 @@ def main():
         apps = [app for app in apps if app.name in wanted]
 
     present = [app for app in apps if app.versions[options.box] is not None]
-    system = box.system(options.box, apps, options.filesystem, options.uuid, options.never_booted)
+    system = box.system(options.box, apps, options.filesystem, options.uuid, options.never_booted, options.architecture)
     box_entries = system.entries + [entry for app in present for entry in entries_on_box(app, options.box)]
     box_entries = tree.with_parents(box_entries, sample.NEW_BOX_TIME)
 

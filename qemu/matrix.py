@@ -1,0 +1,106 @@
+#!/usr/bin/env python3
+"""matrix.py IMAGE WORK [NAME…]: boots the live image on every computer that it is for, and plays what can happen.
+
+Names are computers (boot to the first question), `restore:COMPUTER` (a whole rescue), `times:COMPUTER` (the first
+question beside the least that any system with this kernel takes), and scenes; `qemu/matrix --list` shows them. Without
+names: everything that this image and this machine can do. Prints one line for each, and a table at the end.
+"""
+
+import argparse
+import pathlib
+import subprocess
+import sys
+import time
+
+import boards
+import scenes
+from machine import MachineError
+from walk import LineEcho, WalkError
+
+# The first question may come so much later than a line from an initramfs that does nothing.
+LATEST = 1.5
+
+
+def architectures(image):
+    """Which the image is for."""
+    listing = subprocess.run(
+        ["mdir", "-b", "-i", f"{image}{scenes.FAT}", "::/lifeboat"], stdout=subprocess.PIPE, text=True, check=True
+    ).stdout
+    return {line.strip().strip("/").rpartition("/")[2] for line in listing.splitlines()}
+
+
+def everything():
+    names = list(boards.BOARDS)
+    names += [f"restore:{name}" for name in boards.BOARDS] + [f"times:{name}" for name in boards.BOARDS]
+    return names + list(scenes.SCENES)
+
+
+def play(stage, name):
+    """Plays one; returns what it measured."""
+    kind, _, board = name.rpartition(":")
+    if kind == "restore":
+        return scenes.restore(stage, board)
+    if kind == "times":
+        return scenes.start_times(stage, board)
+    return scenes.SCENES[name](stage) if name in scenes.SCENES else scenes.boot(stage, name)
+
+
+def why_not(name, present):
+    """Why it cannot be played here, or None."""
+    board = name.rpartition(":")[2]
+    board = boards.BOARDS.get(board) or boards.BOARDS["uefi"]
+    if board.arch not in present:
+        return f"the image is not for {board.arch}"
+    return boards.missing(board)
+
+
+def shown(measured):
+    words = {
+        "question": "first question after {:.0f} s", "seconds": "all done after {:.0f} s", "starts": "{} starts",
+        "orders": "{} orders", "line": "bare initramfs {:.1f} s", "ratio": "ratio {:.2f}", "memory": "{} MB of memory",
+    }
+    return ", ".join(words[key].format(value) for key, value in measured.items())
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("image", type=pathlib.Path)
+    parser.add_argument("work", type=pathlib.Path)
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--echo", action="store_true", help="show what the machines' consoles show")
+    options = parser.parse_intermixed_args()
+    stage = scenes.Stage(options.image, options.work)
+    if options.echo:
+        stage.echo = LineEcho()
+    options.work.mkdir(parents=True, exist_ok=True)
+    present = architectures(options.image)
+    rows, failed, skipped = [], 0, 0
+    for name in options.names or everything():
+        started = time.monotonic()
+        if why := why_not(name, present):
+            print(f"SKIPPED: {name}: {why}", flush=True)
+            skipped += 1
+            continue
+        try:
+            board = boards.BOARDS.get(name.rpartition(":")[2])
+            stage.prepare(board.arch if board else "amd64")
+            measured = play(stage, name)
+            if measured.get("ratio", 0) > LATEST:
+                raise AssertionError(f"{shown(measured)}: more than {LATEST}")
+            result = "ok"
+        except (MachineError, WalkError, AssertionError, OSError, subprocess.CalledProcessError) as error:
+            measured, result, failed = {}, "FAILED", failed + 1
+            print(str(error), flush=True)
+        rows.append((name, result, shown(measured), f"{time.monotonic() - started:.0f} s"))
+        print(f"{result:7} {name} ({rows[-1][3]}) {rows[-1][2]}", flush=True)
+    size = options.image.stat().st_size / 1e6
+    print(f"\n{options.image.name}, {size:.0f} MB, for {', '.join(sorted(present))}; emulated, on this computer:\n")
+    print("| case | result | measured | took |\n|---|---|---|---|")
+    for row in rows:
+        print("| " + " | ".join(row) + " |")
+    print(f"\n{len(rows) - failed} passed, {failed} failed, {skipped} skipped")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
