@@ -8,6 +8,8 @@ import struct
 
 PT_LOAD, PT_DYNAMIC, PT_INTERP = 1, 2, 3
 DT_NEEDED, DT_STRTAB = 1, 5
+# e_machine (gABI, chapter 4) of the architectures that there are images for.
+MACHINES = {62: "amd64", 183: "arm64", 40: "armhf"}
 
 
 class MissingLibrary(Exception):
@@ -24,13 +26,24 @@ def closure(tree, programs):
         program = queue.pop()
         loader, needed = _needs(program.read_bytes())
         if loader:
-            found[loader.lstrip("/")] = _take(shelf, pathlib.PurePosixPath(loader).name, program)
+            # /lib is a link to /usr/lib in the image.
+            place = loader.lstrip("/")
+            place = f"usr/{place}" if place.startswith("lib/") else place
+            found[place] = _take(shelf, pathlib.PurePosixPath(loader).name, program)
         for name in needed:
             path = f"usr/lib/{name}"
             if path not in found:
                 found[path] = _take(shelf, name, program)
                 queue.append(found[path])
     return found
+
+
+def architecture(program):
+    """Debian's name of the architecture that a program is for, or None."""
+    head = program.read_bytes()[:20]
+    if head[:4] != b"\x7fELF" or len(head) < 20:
+        return None
+    return MACHINES.get(struct.unpack_from("<H", head, 18)[0])
 
 
 def is_static(program):

@@ -1,6 +1,7 @@
 """The initramfs: a newc cpio (Linux Documentation/driver-api/early-userspace/buffer-format.rst) and its kernel modules.
 
-The same input always gives the same bytes: sorted names, uid and gid 0, one timestamp, inode numbers in order.
+The same input always gives the same bytes: sorted names, uid and gid 0, one timestamp, inode numbers in order. The kernel
+takes several archives one after the other, each compressed or not.
 """
 
 import fnmatch
@@ -56,11 +57,12 @@ class Cpio:
 
 
 def module_patterns(folder, names):
+    """The patterns of the lists `names`; one that begins with ! leaves out what others choose."""
     lines = "\n".join((folder / f"{name}.list").read_text() for name in names).splitlines()
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
-def add_modules(cpio, tree, patterns):
+def add_modules(cpio, programs, tree, patterns):
     """Puts the modules below `tree` (…/lib/modules/<version>) that match, and what they need, into `cpio`.
 
     They are decompressed: the whole archive compresses better, and the signature that lockdown checks stays valid.
@@ -72,9 +74,10 @@ def add_modules(cpio, tree, patterns):
         full = pathlib.Path(scratch) / "full"
         (full / "lib/modules").mkdir(parents=True)
         shutil.copytree(tree, full / "lib/modules" / version, copy_function=os.symlink)
-        depends, soft = _dependencies(_depmod(full, version))
+        depends, soft = _dependencies(_depmod(programs, full, version))
         chosen = set()
-        queue = [name for name in names for pattern in patterns if fnmatch.fnmatchcase(_bare(name), pattern)]
+        unwanted = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
+        queue = [name for name in names if _any(name, patterns) and not _any(name, unwanted)]
         by_module = {_module(name): name for name in names}
         while queue:
             name = queue.pop()
@@ -98,14 +101,15 @@ def add_modules(cpio, tree, patterns):
         for name in ("modules.builtin", "modules.builtin.modinfo", "modules.order"):
             if (tree / name).exists():
                 shutil.copy(tree / name, base / name)
-        _depmod(small, version)
+        _depmod(programs, small, version)
         for name in ("modules.dep", "modules.alias", "modules.softdep", "modules.symbols", "modules.builtin"):
             cpio.file(f"usr/lib/modules/{version}/{name}", (base / name).read_bytes())
     return len(chosen)
 
 
-def _depmod(root, version):
-    subprocess.run(["depmod", "--basedir", root, version], check=True, stderr=subprocess.DEVNULL)
+def _depmod(programs, root, version):
+    command = [*programs.command("depmod"), "--basedir", root, version]
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
     return root / "lib/modules" / version
 
 
@@ -120,6 +124,10 @@ def _dependencies(tree):
         if words[:1] == ["softdep"]:
             soft[words[1].replace("-", "_")] = [w.replace("-", "_") for w in words[2:] if not w.endswith(":")]
     return depends, soft
+
+
+def _any(name, patterns):
+    return any(fnmatch.fnmatchcase(_bare(name), pattern) for pattern in patterns)
 
 
 def _bare(name):

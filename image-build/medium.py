@@ -1,7 +1,7 @@
 """The medium: one MBR partition with one FAT32 file system, the form that UEFI, U-Boot and old BIOSes all read.
 
-MBR and not GPT: a GPT's entries lie where some boards want their boot loader (8 KiB). That room stays free; a boot
-loader for BIOSes lies from 1 MiB to 2 MiB; the partition starts at 4 MiB. The same input always gives the same bytes.
+MBR and not GPT: a GPT's entries lie where some boards want their boot loader (8 KiB). A boot loader for BIOSes lies from
+1 MiB to 2 MiB; the partition starts at 4 MiB. The same input always gives the same bytes.
 """
 
 import os
@@ -16,10 +16,11 @@ LOADER_START, LOADER_END = 1 * MIB, 2 * MIB
 PARTITION_START = 4 * MIB
 
 
-def write(path, files, label, volume_id, partition_type, epoch, spare, loader=(b"", b"")):
+def write(path, programs, files, label, volume_id, partition_type, epoch, spare, code=b"", loaders=()):
     """Writes the image `path` with `files` (medium path → bytes) and `spare` bytes of free space.
 
-    `loader` is the boot sector's code and what it loads from LOADER_START, for machines whose firmware reads no files.
+    For machines whose firmware reads no files: `code` goes into the boot sector, and each of `loaders` (offset → bytes)
+    between it and the partition.
     """
     content = sum(len(data) for data in files.values())
     # FAT32 has at least 65525 clusters; with clusters of one sector that is 32 MiB.
@@ -28,8 +29,8 @@ def write(path, files, label, volume_id, partition_type, epoch, spare, loader=(b
         os.environ, SOURCE_DATE_EPOCH=str(epoch), TZ="UTC", LC_ALL="C", MTOOLS_SKIP_CHECK="1", MTOOLSRC="/dev/null"
     )
 
-    def run(*command):
-        subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+    def run(name, *arguments):
+        subprocess.run([*programs.command(name), *arguments], check=True, env=environment, stdout=subprocess.DEVNULL)
 
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
         fat = pathlib.Path(scratch) / "fat"
@@ -42,15 +43,21 @@ def write(path, files, label, volume_id, partition_type, epoch, spare, loader=(b
         for folder in sorted(folders):
             run("mmd", "-i", str(fat), f"::/{folder}")
         source = pathlib.Path(scratch) / "file"
-        for name in sorted(files):
+        # What is large and partly the same stands together: that is how a compressor finds it.
+        for name in sorted(files, key=lambda name: (not name.endswith("/initrd"), name)):
             source.write_bytes(files[name])
             # Without -m, mcopy stamps the file with SOURCE_DATE_EPOCH.
             run("mcopy", "-i", str(fat), str(source), f"::/{name}")
         with open(path, "wb") as image:
             image.truncate(PARTITION_START + fat_size)
-            image.write(_boot_record(loader[0], int(volume_id, 16), int(partition_type, 16), fat_size))
-            image.seek(LOADER_START)
-            image.write(loader[1])
+            image.write(_boot_record(code, int(volume_id, 16), int(partition_type, 16), fat_size))
+            end = SECTOR
+            for offset, loader in sorted(dict(loaders).items()):
+                if offset < end or offset + len(loader) > PARTITION_START:
+                    raise ValueError(f"a boot loader of {len(loader)} bytes does not fit at {offset}")
+                image.seek(offset)
+                image.write(loader)
+                end = offset + len(loader)
             with open(fat, "rb") as data:
                 for offset in range(0, fat_size, MIB):
                     block = data.read(MIB)

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The image's parts, read by the original tools: cpio, the FAT checker, mtools, sfdisk."""
 
+import hashlib
 import os
 import pathlib
 import shutil
@@ -8,8 +9,13 @@ import subprocess
 import tempfile
 import unittest
 
+import closure
+import definition
+import hosttools
 import initramfs
 import medium
+import packages
+import sbom
 
 os.environ["PATH"] += ":/usr/sbin:/sbin"
 
@@ -69,7 +75,9 @@ class Medium(unittest.TestCase):
 
     def write(self, name):
         path = self.folder / name
-        medium.write(path, self.FILES, "LIFEBOAT", "4c494645", "0c", 1_735_689_600, 0, (b"\xeb\x63", b"core"))
+        loaders = {8192: b"board", medium.LOADER_START: b"core"}
+        installed = hosttools.Installed()
+        medium.write(path, installed, self.FILES, "LIFEBOAT", "4c494645", "0c", 1_735_689_600, 0, b"\xeb\x63", loaders)
         return path
 
     def test_the_partition_table_is_what_sfdisk_expects(self):
@@ -90,6 +98,13 @@ class Medium(unittest.TestCase):
         data = self.image.read_bytes()
         self.assertEqual(data[:2], b"\xeb\x63")
         self.assertEqual(data[medium.LOADER_START : medium.LOADER_START + 4], b"core")
+        self.assertEqual(data[8192 : 8192 + 5], b"board")
+
+    def test_a_loader_that_would_lie_on_another_or_in_the_partition_is_refused(self):
+        for loaders in ({8192: bytes(2 * medium.MIB), medium.LOADER_START: b"core"}, {3 * medium.MIB: bytes(2 * medium.MIB)}):
+            with self.assertRaisesRegex(ValueError, "does not fit"):
+                path = self.folder / "bad"
+                medium.write(path, hosttools.Installed(), {}, "LIFEBOAT", "4c494645", "0c", 0, 0, b"", loaders)
 
     def test_two_images_of_the_same_files_are_equal(self):
         os.environ["TZ"] = "Asia/Tokyo"
@@ -97,6 +112,164 @@ class Medium(unittest.TestCase):
             self.assertEqual(self.image.read_bytes(), self.write("other").read_bytes())
         finally:
             del os.environ["TZ"]
+
+
+class Modules(unittest.TestCase):
+    def test_what_a_list_leaves_out_is_left_out_and_what_is_needed_comes_along(self):
+        tree = pathlib.Path(tempfile.mkdtemp()) / "6.12-test"
+        (tree / "kernel/lib").mkdir(parents=True)
+        for name in ("wanted", "test_it", "needed"):
+            (tree / f"kernel/lib/{name}.ko").write_bytes(name.encode())
+
+        class Depmod:
+            """Writes what depmod(8) finds out, for modules that are none."""
+
+            def command(self, _):
+                script = (
+                    'd=$2/lib/modules/$3; : >$d/modules.alias; : >$d/modules.symbols; : >$d/modules.builtin; '
+                    'echo "softdep wanted post: needed" >$d/modules.softdep; '
+                    'for f in $(cd $d && find kernel -name "*.ko"); do echo "$f:"; done >$d/modules.dep'
+                )
+                return ["sh", "-c", script, "depmod"]
+
+        cpio = initramfs.Cpio(0)
+        self.assertEqual(initramfs.add_modules(cpio, Depmod(), tree, ["lib/*", "!lib/test_*", "!lib/needed"]), 2)
+        names = sorted(pathlib.PurePosixPath(path).stem for path in cpio.entries if path.endswith(".ko"))
+        self.assertEqual(names, ["needed", "wanted"])
+        shutil.rmtree(tree.parent)
+
+
+class Definition(unittest.TestCase):
+    """The declarations agree with each other; whether the packages hold what they name, the build says."""
+
+    def test_every_board_names_an_architecture_and_loaders_below_the_partition(self):
+        boards = definition.boards()
+        self.assertIn("lime2", boards.sections())
+        for name in boards.sections():
+            self.assertIn(boards[name]["arch"], definition.ARCHITECTURES, name)
+            for line in boards[name]["loader"].splitlines():
+                _, place = line.split()
+                self.assertTrue(medium.SECTOR <= int(place) * 1024 < medium.PARTITION_START, name)
+            # Its boot loader comes from packages that are fetched for boards alone.
+            self.assertTrue(definition.architecture(boards[name]["arch"]).has_section("packages.boards"), name)
+
+    def test_every_architecture_has_a_program_a_kernel_a_budget_and_its_lists_of_modules(self):
+        for arch in definition.ARCHITECTURES:
+            parser = definition.architecture(arch)
+            self.assertIn(arch, definition.common()["budget"])
+            self.assertTrue(parser["build"]["rust_target"].endswith(("musl", "musleabihf")))
+            self.assertIn(f"lifeboat/{arch}/vmlinuz", parser["files from packages"])
+            self.assertTrue(initramfs.module_patterns(definition.FOLDER / "modules", parser["modules"]["lists"].split()))
+            for sources in ("files", "firmware"):
+                for source in definition.section(parser, sources).values():
+                    self.assertTrue((definition.FOLDER / source).is_file(), source)
+
+
+class Packages(unittest.TestCase):
+    def group(self, suites):
+        return packages.Group("tools", {"suites": suites, "names": "hello"}, "armhf")
+
+    def setUp(self):
+        self.cache = pathlib.Path(tempfile.mkdtemp())
+        self.asked, self.original = [], packages._download
+
+    def tearDown(self):
+        packages._download = self.original
+        shutil.rmtree(self.cache)
+
+    def answer(self, good):
+        def download(group, suite, _cache, home):
+            self.asked.append(suite)
+            if suite != good:
+                raise packages.FetchError("the index is not what the signed list says")
+            (home / "debs").mkdir(parents=True, exist_ok=True)
+            (home / "debs/hello.deb").write_bytes(b"deb")
+            digest = hashlib.sha256(b"deb").hexdigest()
+            (home / "packages.lock").write_text(f"{group.request()}\n{suite}\nhello 2.10 {digest} hello.deb\n")
+
+        packages._download = download
+
+    def test_a_suite_that_cannot_be_verified_is_passed_over_for_the_next(self):
+        self.answer("bookworm")
+        self.assertEqual(packages.fetch(self.group("trixie bookworm forky"), self.cache).suite, "bookworm")
+        self.assertEqual(self.asked, ["trixie", "bookworm"])
+
+    def test_without_any_good_suite_the_reasons_are_named(self):
+        self.answer("sid")
+        with self.assertRaisesRegex(packages.FetchError, "trixie: the index .*\nbookworm: the index"):
+            packages.fetch(self.group("trixie bookworm"), self.cache)
+
+    def test_a_package_that_changed_in_the_cache_is_fetched_again(self):
+        self.answer("trixie")
+        for _ in range(2):
+            packages.fetch(self.group("trixie"), self.cache)
+        self.assertEqual(self.asked, ["trixie"])
+        (self.cache / "packages/armhf-tools/debs/hello.deb").write_bytes(b"bed")
+        packages.fetch(self.group("trixie"), self.cache)
+        self.assertEqual(self.asked, ["trixie", "trixie"])
+
+    @needs("dpkg-deb")
+    def test_files_in_lib_land_where_the_link_leads(self):
+        source = self.cache / "source"
+        (source / "DEBIAN").mkdir(parents=True)
+        (source / "lib/modules").mkdir(parents=True)
+        (source / "lib/modules/x.ko").write_bytes(b"module")
+        control = "Package: old\nVersion: 1\nArchitecture: all\nMaintainer: nobody\nDescription: old\n"
+        (source / "DEBIAN/control").write_text(control)
+        (source / "DEBIAN").chmod(0o755)
+        deb = self.cache / "old.deb"
+        output("dpkg-deb", "--root-owner-group", "--build", source, deb)
+
+        class Old:
+            packages = [("old", "1", "0")]
+
+            def unpack(self, tree):
+                packages.extract(deb, tree)
+
+        tree = packages.unpacked([Old()], self.cache / "tree")
+        self.assertEqual((tree / "usr/lib/modules/x.ko").read_bytes(), b"module")
+        self.assertTrue((tree / "lib").is_symlink())
+
+
+class Closure(unittest.TestCase):
+    def test_programs_are_told_apart_by_their_architecture(self):
+        self.assertIn(closure.architecture(pathlib.Path("/proc/self/exe")), definition.ARCHITECTURES)
+        self.assertIsNone(closure.architecture(pathlib.Path(__file__)))
+
+
+class Bill(unittest.TestCase):
+    METADATA = {
+        "packages": [
+            {"id": id, "name": id, "version": "1.0", "license": "MIT/Apache-2.0", "targets": [{"kind": [kind]}]}
+            for id, kind in (("root", "bin"), ("used", "lib"), ("deep", "lib"), ("derive", "proc-macro"), ("cc", "lib"))
+        ],
+        "resolve": {
+            "root": "root",
+            "nodes": [
+                {"id": "root", "deps": [{"pkg": "used", "dep_kinds": [{"kind": None}]}, {"pkg": "cc", "dep_kinds": [{"kind": "build"}]}]},
+                {"id": "used", "deps": [{"pkg": "deep", "dep_kinds": [{"kind": None}]}, {"pkg": "derive", "dep_kinds": [{"kind": None}]}]},
+                {"id": "deep", "deps": []},
+                {"id": "derive", "deps": []},
+                {"id": "cc", "deps": []},
+            ],
+        },
+    }  # fmt: skip
+
+    def test_what_is_linked_is_listed_and_what_only_builds_or_tests_is_not(self):
+        self.assertEqual({name for name, _, _ in sbom.crates(self.METADATA)}, {"used", "deep"})
+
+    def test_every_component_has_its_checksum_and_address(self):
+        debian = [("lvm2", "2.03.31-2+b1", "a" * 64, "trixie", "arm64")]
+        document = sbom.bill("0.1.0", debian, sbom.crates(self.METADATA), {("used", "1.0"): "b" * 64}, [])
+        rows = {component["name"]: component for component in document["components"]}
+        self.assertEqual(rows["lvm2"]["purl"], "pkg:deb/debian/lvm2@2.03.31-2%2Bb1?arch=arm64&distro=trixie")
+        self.assertEqual(rows["lvm2"]["hashes"][0]["content"], "a" * 64)
+        self.assertEqual(rows["used"]["hashes"][0]["content"], "b" * 64)
+        self.assertEqual(rows["used"]["licenses"], [{"expression": "MIT OR Apache-2.0"}])
+
+    def test_checksums_are_read_from_the_lock(self):
+        lock = f'[[package]]\nname = "aes"\nversion = "0.9.0"\nsource = "registry+x"\nchecksum = "{"c" * 64}"\n'
+        self.assertEqual(sbom.checksums(lock), {("aes", "0.9.0"): "c" * 64})
 
 
 if __name__ == "__main__":

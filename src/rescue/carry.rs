@@ -138,7 +138,7 @@ fn drive(
         }
         if let Some(program) = program {
             let mut file = program::open(&program).map_err(restore::doing("opening the program for the box"))?;
-            handoff::guard(restore, &mut file)?;
+            handoff::guard(restore, file.as_mut())?;
         }
         // The guard comes first: whatever is staged, also by a medium that is gone by now, can be exchanged safely.
         if let Some((archive, owners)) = backup {
