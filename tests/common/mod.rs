@@ -5,7 +5,9 @@
 pub mod archives;
 pub mod boxes;
 pub mod disks;
+pub mod ends;
 pub mod failing;
+pub mod recorder;
 pub mod repositories;
 pub mod rescue;
 pub mod scenes;

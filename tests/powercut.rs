@@ -1,0 +1,120 @@
+//! The power goes at any moment, and the disk keeps what it likes of all that was not flushed: the box has its old data
+//! or its new data in reach, says truthfully which, and what was reported as done is on the medium.
+//!
+//! Real filesystems of the kernel on a disk that remembers every write and flush (`common/recorder.rs`).
+//! `LIFEBOAT_CUTS=N` plays N cuts for each filesystem, `LIFEBOAT_SEED` plays others; both are printed.
+
+#![allow(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used, reason = "this is test code")]
+
+mod common;
+
+use common::boxes::*;
+use common::disks::{self, Kernel};
+use common::ends::{Ends, FINISHES};
+use common::recorder::{Medium, Recorder, cannot_record};
+use common::rescue::Numbers;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Instant;
+
+fn number(name: &str, otherwise: usize) -> usize {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
+}
+
+/// A filesystem and how it is made.
+struct Kind {
+    name: &'static str,
+    make: &'static str,
+    mib: u64,
+    /// How many copies of it the kernel mounts at once: btrfs knows a filesystem by its UUID, and has each one once.
+    copies: usize,
+}
+
+const EXT4: Kind =
+    Kind { name: "ext4", make: "mkfs.ext4 -q -E lazy_itable_init=0,lazy_journal_init=0", mib: 48, copies: 8 };
+const BTRFS: Kind = Kind { name: "btrfs", make: "mkfs.btrfs -q", mib: 128, copies: 1 };
+
+/// One disk after a power cut: the kernel mounts it, Lifeboat says what it finds and brings it to either end.
+fn check(ends: &Ends, image: &Path, is_reported_done: bool, nth: usize) -> Result<(), String> {
+    let mounted = Kernel::mount(image, "loop,noatime");
+    let state = ends.check_status(mounted.path())?;
+    if is_reported_done && (state != "waiting-for-boot" || ends.really(mounted.path()) != "new-data-active") {
+        return Err(format!("the restore had ended with success, but the disk says {state}"));
+    }
+    let (what, finish) = FINISHES[nth % FINISHES.len()];
+    finish(ends, mounted.path()).map_err(|error| format!("{what}: {error}"))
+}
+
+fn cuts_of(kind: &Kind, many: usize) {
+    if let Some(why) = cannot_record(&[kind.make.split(' ').next().unwrap(), "losetup"]) {
+        eprintln!("SKIPPED: {why}");
+        return;
+    }
+    let begun = Instant::now();
+    let folder = scratch();
+    let (image, base) = (disks::blank(&folder.path().join("disk"), kind.mib), folder.path().join("base"));
+    disks::sh(&format!("{} {}", kind.make, image.display()));
+    let mut scene = Scene::new();
+    let disk = Recorder::new(&image);
+    let mounted = Kernel::mount(&disk.device, "noatime");
+    disks::sh(&format!("cp -a '{}'/. '{}'; sync -f '{1}'", scene.original().display(), mounted.path().display()));
+    scene.plan = scene.plan_for(mounted.path());
+    disks::sh(&format!(
+        "sync -f '{}'; cp --sparse=always '{}' '{}'",
+        mounted.path().display(),
+        image.display(),
+        base.display()
+    ));
+    disk.begin();
+    let mut done = 0;
+    let ends = Ends::of(scene, mounted.path(), || done = disk.position());
+    let log = disk.take();
+    drop(mounted);
+    drop(disk);
+    let (many, seed) = (number("LIFEBOAT_CUTS", many), number("LIFEBOAT_SEED", 1));
+    let mut numbers = Numbers(seed as u64);
+    let mut positions: Vec<usize> = (0..many).map(|_| numbers.below(log.len() + 1)).collect();
+    positions.sort_unstable();
+    let wrong = Mutex::new(Vec::new());
+    let workers = std::thread::available_parallelism().map_or(2, usize::from).min(kind.copies);
+    std::thread::scope(|scope| {
+        for (worker, positions) in positions.chunks(many.div_ceil(workers).max(1)).enumerate() {
+            let (ends, log, base, folder, wrong) = (&ends, &log, &base, folder.path(), &wrong);
+            let mut numbers = Numbers((seed * 1000 + worker) as u64);
+            scope.spawn(move || {
+                let mut medium = Medium::new(base, log, folder, &worker.to_string());
+                for (nth, position) in positions.iter().enumerate() {
+                    let cut: PathBuf = folder.join(format!("cut-{worker}-{nth}"));
+                    medium.cut(*position, &mut numbers, &cut);
+                    if let Err(error) = check(ends, &cut, *position >= done, nth) {
+                        wrong.lock().unwrap().push(format!("after {position} of {} acts: {error}", log.len()));
+                    }
+                    std::fs::remove_file(&cut).unwrap();
+                }
+            });
+        }
+    });
+    let flushes = log.iter().filter(|act| matches!(act, common::recorder::Act::Flush)).count();
+    println!(
+        "{}: {many} power cuts (seed {seed}) among {} writes and {flushes} flushes, {done} acts until success, in {:.0} s",
+        kind.name,
+        log.len() - flushes,
+        begun.elapsed().as_secs_f32()
+    );
+    let wrong = wrong.into_inner().unwrap();
+    for line in wrong.iter().take(12) {
+        println!(" - {line}");
+    }
+    assert!(flushes > 20 && done > flushes, "the disk saw nothing of the restore");
+    assert!(wrong.is_empty(), "{} of {many} cuts went wrong", wrong.len());
+}
+
+#[test]
+fn whatever_a_disk_with_ext4_kept_of_a_power_cut_the_box_has_old_or_new_data() {
+    cuts_of(&EXT4, 500);
+}
+
+#[test]
+fn whatever_a_disk_with_btrfs_kept_of_a_power_cut_the_box_has_old_or_new_data() {
+    cuts_of(&BTRFS, 500);
+}
