@@ -272,9 +272,9 @@ fn pause() -> Duration {
     if is_staged() { Duration::from_millis(10) } else { Duration::from_secs(5) }
 }
 
-/// How long an app may take to answer after its data came.
+/// How long an app may take to answer after its data came. A board with one slow core takes minutes for a first page.
 fn patience() -> Duration {
-    if is_staged() { Duration::ZERO } else { Duration::from_secs(120) }
+    if is_staged() { Duration::ZERO } else { Duration::from_secs(300) }
 }
 
 /// One run over the apps of one restore.

@@ -19,13 +19,18 @@ def diagnose(box, apps):
 
 
 def judge(box, truth, plan, progress, baseline, source):
-    """A row for each app of the truth; `source` is the release that the backup was made by."""
+    """A row for each app of the truth; `source` is the release that the backup was made by.
+
+    `baseline` tells FreedomBox's failed checks of apps that were just installed; only asked where a check fails here.
+    """
     roads = {app["name"]: app for app in plan["apps"]}
     given_up = {name: app["why"] for name, app in progress.items() if app["stand"] == "not-restored"}
     blocked = {name: reason_of(app) for name, app in roads.items() if app["road"] not in ("in-place", "parked")}
     asked = [name for name in truth if name in roads and name not in given_up and name not in blocked]
     now = look(box, asked)
     checks = diagnose(box, asked)
+    failing = [name for name in asked if checks.get(name)]
+    known = baseline(failing) if failing else {}
     rows = []
     for name in sorted(truth):
         row = {"app": name, "road": roads[name]["road"] if name in roads else "none", "why": []}
@@ -33,7 +38,7 @@ def judge(box, truth, plan, progress, baseline, source):
             left_out = LEFT_OUT.get((source, name), [])
             row["why"] = differences({q: a for q, a in truth[name].items() if q not in left_out}, now[name])
             errors = any(answer.startswith("ERROR: ") for answer in now[name].values())
-            new = sorted(set(checks.get(name, [])) - set(baseline.get(name, [])))
+            new = sorted(set(checks.get(name, [])) - set(known.get(name, [])))
             row["why"] += [f"diagnostics: {check}" for check in new]
             row["result"] = "broken" if errors or new else "differs" if row["why"] else "works"
             row["why"] += [f"FreedomBox {source} has no {', no '.join(left_out)} of it in its backup"] if left_out else []

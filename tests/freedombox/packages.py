@@ -42,9 +42,16 @@ def fetch(version, apps):
     at = folder(version)
     (at / "partial").mkdir(parents=True, exist_ok=True)
     (at / "fetched").mkdir(exist_ok=True)
-    missing = [app for app in apps if not (at / "fetched" / app).exists()]
-    if not missing:
-        return refusals(version, apps)
+    with release.alone("packages", version):
+        missing = [app for app in apps if not (at / "fetched" / app).exists()]
+        if missing:
+            add(version, missing)
+    return refusals(version, apps)
+
+
+def add(version, missing):
+    """Downloads the packages of apps of which there are none yet."""
+    at = folder(version)
     print(f"fetching the packages of {len(missing)} apps for FreedomBox {version}", flush=True)
     work = release.root_at(f"{version}.fetch")
     release.remove(work)
@@ -65,7 +72,6 @@ def fetch(version, apps):
     index = release.output("apt-ftparchive", "packages", ".", cwd=at)
     (at / "Packages.new").write_text(index + "\n")
     os.replace(at / "Packages.new", at / "Packages")
-    return refusals(version, apps)
 
 
 def refusals(version, apps):
@@ -119,6 +125,7 @@ def put(root):
     unit.write_text(UNIT)
     wants = root / "etc/systemd/system/multi-user.target.wants"
     wants.mkdir(exist_ok=True)
+    (wants / SERVICE).unlink(missing_ok=True)
     (wants / SERVICE).symlink_to(f"/etc/systemd/system/{SERVICE}")
     (root / INSIDE.lstrip("/")).mkdir(parents=True, exist_ok=True)
     # No name can be resolved in a box without a network; asking must fail at once.

@@ -5,6 +5,8 @@ no locked-in names. Roots, and boxes made of them, are subvolumes of one btrfs f
 filesystem is the one that real boxes have.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import pathlib
@@ -62,6 +64,15 @@ def mirror():
     """The Debian mirror: `MIRROR`, else the host's own."""
     named = os.environ.get("MIRROR")
     return (named or output("bash", "-c", '. "$0"/image-build/prerequisites; debian_mirror', TOP)).rstrip("/")
+
+
+@contextlib.contextmanager
+def alone(*what):
+    """Holds others back that would make the same at the same time: runs may go on side by side."""
+    (CACHE / "locks").mkdir(parents=True, exist_ok=True)
+    with open(CACHE / "locks" / "-".join(what), "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def store():
@@ -193,8 +204,14 @@ def short(names):
 def root(version):
     """The root of a release that was never started; made where it is missing."""
     done = root_at(version)
-    if done.exists():
-        return done
+    with alone("root", version):
+        if not done.exists():
+            make(version, done)
+    return done
+
+
+def make(version, done):
+    """Makes the root of a release from Debian's packages."""
     debian, suite = RELEASES[version]
     print(f"making the root filesystem of FreedomBox {version} from Debian {suite}", flush=True)
     new = root_at(f"{version}.new")
@@ -203,7 +220,7 @@ def root(version):
     include = ",".join(PACKAGES if suite != debian else [*PACKAGES, "freedombox"])
     run(
         "mmdebstrap", "--quiet", "--mode=root", "--variant=apt", "--format=directory", "--skip=check/empty",
-        f"--components={COMPONENTS}", '--aptopt=Acquire::Check-Valid-Until "false"',
+        f"--components={COMPONENTS}", "--dpkgopt=force-unsafe-io", '--aptopt=Acquire::Check-Valid-Until "false"',
         '--aptopt=Acquire::Check-Date "false"', '--aptopt=Apt::Install-Recommends "true"', f"--include={include}",
         debian, new, mirror(),
     )
@@ -214,4 +231,3 @@ def root(version):
         install(new, suite, ["freedombox"])
     in_root(new, "sh", "-c", FINISH, stdout=subprocess.DEVNULL)
     new.rename(done)
-    return done

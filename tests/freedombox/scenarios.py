@@ -12,7 +12,7 @@ import judge
 import packages
 import rescue
 import sources
-from box import Box, BoxError
+from box import ADMIN, Box, BoxError
 from sources import say
 
 
@@ -27,9 +27,8 @@ def begin(source, onto, apps):
 def end(box, name, source_onto, plan, truth, expected=()):
     """Judges the apps; ends with 0 where all are as they should be."""
     progress = rescue.progress(box)
-    before = chain.baseline(source_onto[1], list(truth["truth"]))
     box.wait_for_service()
-    rows = judge.judge(box, truth["truth"], plan, progress, before, source_onto[0])
+    rows = judge.judge(box, truth["truth"], plan, progress, chain.baseline(source_onto[1]), source_onto[0])
     bad = [row for row in rows if row["result"] != ("not restored" if row["app"] in expected else "works")]
     for row in rows:
         print(f"{row['app']}: {row['result']} {'; '.join(row['why'])}")
@@ -143,6 +142,62 @@ def gone(source, onto, apps, _seed):
         os.replace(hidden, folder / "Packages")
 
 
+# What the owner did after the backup: commands in the box, by app.
+SINCE = {
+    "miniflux": ["runuser", "-u", "postgres", "--", "psql", "--quiet", "miniflux", "--command",
+                 "update categories set title = 'Changed since'"],
+    "wordpress": ["mysql", "wordpress_fbx", "--execute", "update wp_posts set post_content = 'Changed since'"],
+    "radicale": ["sed", "-i", "s/SUMMARY:.*/SUMMARY:Changed since/",
+                 f"/var/lib/radicale/collections/collection-root/{ADMIN}/family/dentist.ics"],
+    "tiddlywiki": ["sed", "-i", "s/4711/4711, changed since/", "/var/lib/tiddlywiki/Notes de Zoë.html"],
+}
+
+
+def undo(source, onto, apps, _seed):
+    """A restore over apps in use is finished, then undone on the running box: they answer as before it, databases too."""
+    backup, truth, _ = chain.prepare(source, onto, apps)
+    before, facts = sources.installed(onto, sources.installable(onto, apps)[0])
+    box = Box.copy("scenario", before)
+    box.start()
+    box.wait_for_setup()
+    box.wait_for_service()
+    box.run("python3", "/opt/tests/data.py", "seed", *facts["installed"], capture_output=True)
+    for app in (app for app in apps if app in SINCE):
+        box.run(*SINCE[app], capture_output=True)
+    box.run("systemctl", "restart", "radicale", check=False, capture_output=True)
+    had = judge.look(box, facts["installed"])
+    box.stop()
+    plan = rescue.restore(box, backup / "backup.tar.gz")
+    rescue.start(box)
+    rescue.wait(box)
+    box.wait_for_service()
+    restored = judge.look(box, facts["installed"])
+    bad = {app: judge.differences(truth["truth"][app], restored[app]) for app in truth["truth"]}
+    changed = [app for app in apps if app in SINCE and had[app] != restored[app]]
+    print(f"restored: {'as in the backup' if not any(bad.values()) else bad}; others than before: {', '.join(changed)}")
+    done = box.run(rescue.ON_BOX, "undo", "--onto", "/", "--plain", check=False, capture_output=True)
+    print(f"undo ended with {done.returncode}: {done.stdout}{done.stderr}")
+    box.wait_for_service()
+    now = judge.look(box, facts["installed"])
+    wrong = {app: judge.differences(had[app], now[app]) for app in had if had[app] != now[app]}
+    for app in had:
+        print(f"{app}: {plan_road(plan, app)}: {'as before the restore' if app not in wrong else wrong[app]}")
+    audit = box.ask("dpkg", "--audit")
+    good = not any(bad.values()) and len(changed) == len([app for app in apps if app in SINCE]) and not wrong and not audit
+    # 19: rolled back.
+    good = good and done.returncode in (0, 19)
+    box.stop()
+    if good:
+        box.remove()
+    print(f"{'PASS' if good else 'FAIL'}: undone on the running box")
+    return 0 if good else 1
+
+
+def plan_road(plan, app):
+    """How the plan restores an app."""
+    return next((one["road"] for one in plan["apps"] if one["name"] == app), "none")
+
+
 def time_five(source, onto, apps, rounds):
     """From the box's start to all apps done, several times."""
     took = []
@@ -158,4 +213,4 @@ def time_five(source, onto, apps, rounds):
     return 0
 
 
-SCENARIOS = {"cut": cut, "offline": offline, "again": again, "gone": gone}
+SCENARIOS = {"cut": cut, "offline": offline, "again": again, "gone": gone, "undo": undo}

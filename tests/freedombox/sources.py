@@ -62,11 +62,17 @@ def installed(version, apps):
 
     What FreedomBox's diagnostics say there, before any data, is what a new app's diagnostics may say.
     """
-    name = f"installed-{version}-{release.short(apps)}"
-    box = Box(name)
+    box = Box(f"installed-{version}-{release.short(apps)}")
     note = box.folder / "installed.json"
-    if note.exists():
-        return box, json.loads(note.read_text())
+    with release.alone(box.name):
+        if not note.exists():
+            install(box.name, version, apps, note)
+    return box, json.loads(note.read_text())
+
+
+def install(name, version, apps, note):
+    """Makes a box in which apps are installed, and notes what became of them."""
+    box = Box(name)
     # What an interrupted run installed is not installed again.
     box = box if box.root.exists() else Box.new(name, version, booted=True)
     if not box.leader:
@@ -90,15 +96,30 @@ def installed(version, apps):
     box.stop()
     result = {"installed": good, "failed": failed, "diagnostics": baseline, "seconds": {a: o["seconds"] for a, o in said.items()}}
     note.write_text(json.dumps(result, indent=1))
-    return box, result
+
+
+def anywhere_installed(version, apps):
+    """What is known of a box of a release in which at least these apps are installed."""
+    for note in sorted((release.CACHE / "state").glob(f"installed-{version}-*/installed.json")):
+        facts = json.loads(note.read_text())
+        if set(apps) <= set(facts["installed"]):
+            return facts
+    able, _ = installable(version, apps)
+    return installed(version, able)[1]
 
 
 def backup(version, apps):
     """The folder with a release's backup of these apps: `backup.tar.gz`, `borg`, `truth.json`; made where it is missing."""
-    able, refused = installable(version, apps)
     at = release.CACHE / "backups" / version / release.short(apps)
-    if (at / "truth.json").exists():
-        return at
+    with release.alone("backup", version, release.short(apps)):
+        if not (at / "truth.json").exists():
+            make_backup(version, apps, at)
+    return at
+
+
+def make_backup(version, apps, at):
+    """Makes a box with data, its backup, and the truth."""
+    able, refused = installable(version, apps)
     shutil.rmtree(at, ignore_errors=True)
     at.mkdir(parents=True)
     before, facts = installed(version, able)
@@ -130,7 +151,6 @@ def backup(version, apps):
     }
     (at / "truth.json.new").write_text(json.dumps(note, indent=1, ensure_ascii=False))
     os.replace(at / "truth.json.new", at / "truth.json")
-    return at
 
 
 def truth(backup):

@@ -48,7 +48,7 @@ def run(*command, user=None, text=None, cwd="/", seconds=180, is_lenient=False):
     words = ["runuser", "-u", user, "--", *command] if user else list(command)
     options = {"input": text} if text is not None else {"stdin": subprocess.DEVNULL}
     done = subprocess.run(
-        [str(word) for word in words], capture_output=True, text=True, errors="replace", cwd=cwd, timeout=seconds,
+        [str(word) for word in words], capture_output=True, text=True, errors="replace", cwd=cwd, timeout=10 * seconds,
         check=False, **options,
     )
     if done.returncode and not is_lenient:
@@ -133,7 +133,8 @@ def runs(unit):
 
 def patiently(ask, seconds=60, pause=2):
     """Asks again and again until nothing is wrong; a service needs a while after it was started."""
-    end = time.monotonic() + seconds
+    # The machine that the tests run on may have other work; its load is seen here too.
+    end = time.monotonic() + seconds * max(1.0, 1.5 * os.getloadavg()[0] / (os.cpu_count() or 1))
     while True:
         try:
             return ask()
