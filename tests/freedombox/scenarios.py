@@ -18,9 +18,12 @@ from sources import say
 
 def begin(source, onto, apps):
     """A stopped box with the backup restored onto it, and what is known of it."""
-    backup, truth, missing = chain.prepare(source, onto, apps)
-    box = Box.new("scenario", onto, booted=True)
-    plan = rescue.restore(box, backup / "backup.tar.gz")
+    # A part of a backup that is there needs no other one.
+    whole = sources.SMALL if set(apps) <= set(sources.SMALL) else apps
+    backup, truth, missing = chain.prepare(source, onto, list(whole))
+    truth["truth"] = {app: answers for app, answers in truth["truth"].items() if app in apps}
+    box = Box.new(f"scenario-{os.getpid()}", onto, booted=True)
+    plan = rescue.restore(box, backup / "backup.tar.gz", apps)
     return box, truth, missing, plan
 
 
@@ -157,7 +160,7 @@ def undo(source, onto, apps, _seed):
     """A restore over apps in use is finished, then undone on the running box: they answer as before it, databases too."""
     backup, truth, _ = chain.prepare(source, onto, apps)
     before, facts = sources.installed(onto, sources.installable(onto, apps)[0])
-    box = Box.copy("scenario", before)
+    box = Box.copy("scenario-undo", before)
     box.start()
     box.wait_for_setup()
     box.wait_for_service()

@@ -18,6 +18,8 @@ from box import ADMIN, PASSWORD, Box, BoxError, last_json
 ESSENTIAL = ["datetime", "dynamicdns", "letsencrypt", "privacy", "security", "snapshot", "ssh", "upgrades"]
 # The first to be installed: later it would find MySQL and keep its data there, where no backup has it.
 FIRST = ["roundcube"]
+# The short chain: two databases, a hook, pages, settings.
+SMALL = ("datetime", "gitweb", "miniflux", "radicale", "tiddlywiki", "wordpress")
 # Apps that are on a box together: some would take others' ports, or route their downloads through Tor.
 GROUPS = (
     ("bepasty", "calibre", "datetime", "featherwiki", "gitweb", "ikiwiki", "letsencrypt", "mediawiki", "radicale",
