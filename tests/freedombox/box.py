@@ -77,6 +77,8 @@ class Box:
         self.name = name
         self.root = release.box_at(name)
         self.folder = release.CACHE / "state" / name
+        # Another package source than its release's.
+        self.source = None
 
     @classmethod
     def new(cls, name, version, booted=False):
@@ -138,7 +140,7 @@ class Box:
         (wanted.parent / INTERFACE).symlink_to(f"/etc/systemd/system/{INTERFACE}")
         (self.root / "etc/NetworkManager/conf.d").mkdir(parents=True, exist_ok=True)
         (self.root / "etc/NetworkManager/conf.d/test.conf").write_text(UNMANAGED)
-        source = packages.folder(self.version)
+        source = self.source or packages.folder(self.version)
         source.mkdir(parents=True, exist_ok=True)
         words = ["unshare", "--mount", "--propagation", "private", "bash", "-c", BOOT, "boot"]
         words += [self.name, source, packages.INSIDE, release.HERE / "inside", INSIDE, self.root]

@@ -1,10 +1,9 @@
 """What may happen to a box while it finishes a restore: cut power, no network, packages that are gone, the job again."""
 
 import os
-import pathlib
 import random
+import shutil
 import statistics
-import sys
 import time
 
 import chain
@@ -12,7 +11,7 @@ import judge
 import packages
 import rescue
 import sources
-from box import ADMIN, Box, BoxError
+from box import ADMIN, Box
 from sources import say
 
 
@@ -125,24 +124,22 @@ def again(source, onto, apps, _seed):
 def gone(source, onto, apps, _seed):
     """An app whose package is gone from the suite stops only itself, stays parked, and that is said."""
     victim = next(app for app in apps if app not in sources.ESSENTIAL and packages.own(onto, app))
-    folder = packages.folder(onto)
-    index = (folder / "Packages").read_text()
     names = set(packages.own(onto, victim))
+    box, truth, _, plan = begin(source, onto, apps)
+    # Of its own: other boxes may use the release's at the same time.
+    box.source = box.folder / "packages"
+    shutil.copytree(packages.folder(onto), box.source, copy_function=os.link)
+    index = (box.source / "Packages").read_text()
     kept = [part for part in index.split("\n\n") if part.split("\n")[0].removeprefix("Package: ") not in names]
-    hidden = folder / "Packages.all"
-    os.replace(folder / "Packages", hidden)
-    try:
-        (folder / "Packages").write_text("\n\n".join(kept))
-        box, truth, _, plan = begin(source, onto, apps)
-        rescue.start(box)
-        progress = rescue.wait(box)
-        print(f"{victim}: {progress.get(victim)}")
-        if not (progress[victim]["stand"] == "not-restored" and progress[victim]["parked"]):
-            print("FAIL: it is not said that the app was not restored")
-            return 1
-        return end(box, f"the package of {victim} is gone", (source, onto), plan, truth, expected=[victim])
-    finally:
-        os.replace(hidden, folder / "Packages")
+    (box.source / "Packages").unlink()
+    (box.source / "Packages").write_text("\n\n".join(kept))
+    rescue.start(box)
+    progress = rescue.wait(box)
+    print(f"{victim}: {progress.get(victim)}")
+    if not (progress[victim]["stand"] == "not-restored" and progress[victim]["parked"]):
+        print("FAIL: it is not said that the app was not restored")
+        return 1
+    return end(box, f"the package of {victim} is gone", (source, onto), plan, truth, expected=[victim])
 
 
 # What the owner did after the backup: commands in the box, by app.
