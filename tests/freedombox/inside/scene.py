@@ -134,7 +134,7 @@ def runs(unit):
 def patiently(ask, seconds=60, pause=2):
     """Asks again and again until nothing is wrong; a service needs a while after it was started."""
     # The machine that the tests run on may have other work; its load is seen here too.
-    end = time.monotonic() + seconds * max(1.0, 1.5 * os.getloadavg()[0] / (os.cpu_count() or 1))
+    end = time.monotonic() + seconds * min(5.0, max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)))
     while True:
         try:
             return ask()

@@ -147,7 +147,7 @@ class Bepasty:
         text = b"a paste: 2718\n"
         headers = {
             **basic("", word), "Content-Type": "text/plain", "Content-Filename": "note.txt",
-            "Content-Range": f"bytes 0-{len(text) - 1}/{len(text)}", "Content-Length": str(len(text)),
+            "Content-Range": f"bytes 0-{len(text) - 1}/{len(text)}",
         }
         _, answered = request("/bepasty/apis/rest/items", base64.b64encode(text), "POST", headers)
         # Which name it got is not in the app's backup, but in ours.
