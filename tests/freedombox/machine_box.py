@@ -130,7 +130,8 @@ def prove(source, onto, apps, chosen=(), stick=None):
     work.mkdir(exist_ok=True)
     if stick is None:
         say("building the stick")
-        release.run(release.TOP / "image-build/build", "--output", work / "image", "--binary", rescue.program())
+        build = [release.TOP / "image-build/build", "--arch", "amd64", "--own-program", "--quick"]
+        release.run(*build, "--output", work / "image", "--binary", rescue.program())
         stick = work / "image/lifeboat-amd64.img"
     files = {name: work / f"{name}.img" for name in ("stick", "box", "backup", "packages")}
     release.run("cp", "--sparse=always", stick, files["stick"])
