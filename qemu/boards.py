@@ -16,8 +16,8 @@ class Board:
 
     `flash` lists firmware as (code, variables) below /usr/share, best first; `bios` is one file for `-bios`. A board
     with `kernel` is started by QEMU itself, because it does not imitate what its processor does at power-on: the
-    medium's kernel and initramfs are handed to it with that command line and device tree. `loader` is the name of the
-    boot loader that its card needs at 8 KiB. `medium` and `disks` say how the two are connected.
+    medium's kernel and initramfs are handed to it with that command line and device tree. A board with `card` starts from
+    an image of its own (`image-build/build --board`). `medium` and `disks` say how the two are connected.
     """
 
     about: str
@@ -28,11 +28,12 @@ class Board:
     bios: str = ""
     kernel: str = ""
     device_tree: str = ""
-    loader: str = ""
+    card: bool = False
     medium: str = "usb"
     disks: str = "virtio"
     memory: int = 1024
-    cores: int = 2
+    # One: of several, some starve on a busy computer, and the kernel stops over that.
+    cores: int = 1
     # Which of the board's serial lines the live system speaks on.
     serial: int = 0
     # Given by the board itself; QEMU takes no other value.
@@ -80,7 +81,7 @@ BOARDS = {
     ),
     "cubieboard": Board(
         "Cubieboard (A10)", "armhf", "qemu-system-arm", ("-machine", "cubieboard"),
-        loader="Cubieboard", medium="sd", disks="usb", memory=512, cores=1,
+        card=True, medium="sd", disks="usb", memory=512, cores=1,
     ),
 }
 

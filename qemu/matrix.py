@@ -45,11 +45,13 @@ def play(stage, name):
     return scenes.SCENES[name](stage) if name in scenes.SCENES else scenes.boot(stage, name)
 
 
-def why_not(name, present):
+def why_not(name, stage, present):
     """Why it cannot be played here, or None."""
-    board = name.rpartition(":")[2]
-    board = boards.BOARDS.get(board) or boards.BOARDS["uefi"]
-    if board.arch not in present:
+    called = name.rpartition(":")[2]
+    board = boards.BOARDS.get(called) or boards.BOARDS["uefi"]
+    if board.card and not stage.image_for(called).exists():
+        return f"there is no {stage.image_for(called).name} (image-build/build --board {called})"
+    if not board.card and board.arch not in present:
         return f"the image is not for {board.arch}"
     return boards.missing(board)
 
@@ -77,7 +79,7 @@ def main():
     rows, failed, skipped = [], 0, 0
     for name in options.names or everything():
         started = time.monotonic()
-        if why := why_not(name, present):
+        if why := why_not(name, stage, present):
             print(f"SKIPPED: {name}: {why}", flush=True)
             skipped += 1
             continue

@@ -5,6 +5,7 @@ shown. The disks are copies: every scene starts from the same ones.
 """
 
 import contextlib
+import dataclasses
 import gzip
 import hashlib
 import itertools
@@ -45,13 +46,18 @@ class Stage:
         expected = json.loads((self.sample / "expected.json").read_text())
         self.hostname = expected["box"]["hostname"]
 
-    def scene(self, name):
+    def image_for(self, board):
+        """The image that this board starts from: some need a card of their own."""
+        return self.image.parent / f"lifeboat-{board}.img" if boards.BOARDS[board].card else self.image
+
+    def scene(self, name, board="uefi"):
         """A fresh folder with copies of the disks."""
         folder = self.work / name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        for file, target in ((self.image, "stick.img"), (self.sample / "box.img", "box.img"), (self.sample / "backup.img", "backup.img")):
-            copy(file, folder / target)
+        copy(self.image_for(board), folder / "stick.img")
+        for name in ("box.img", "backup.img"):
+            copy(self.sample / name, folder / name)
         return folder
 
     def check(self, box):
@@ -96,6 +102,16 @@ def on_stick(stick, name):
     return found.stdout.decode() if found.returncode == 0 else None
 
 
+def from_stick(stick, name, target):
+    """Copies a file of the stick; `name` may be below any folder."""
+    everything = run("mdir", "-b", "-/", "-i", f"{stick}{FAT}", "::/").decode().splitlines()
+    found = [path for path in everything if path.endswith(f"/{name}")]
+    if not found:
+        raise MachineError(f"the medium has no {name}")
+    run("mcopy", "-o", "-n", "-i", f"{stick}{FAT}", found[0], target)
+    return target
+
+
 def put_on_stick(stick, name, content):
     run("mcopy", "-D", "o", "-o", "-i", f"{stick}{FAT}", "-", f"::/{name}", input=content)
 
@@ -118,6 +134,12 @@ def disks(folder, board, **stick):
 @contextlib.contextmanager
 def booted(stage, folder, board="uefi", machine_disks=None, until=rb"^> \Z", **more):
     """The live system at its first question."""
+    kind = boards.BOARDS[board]
+    if kind.kernel:
+        stick = folder / "stick.img"
+        kernel, initramfs, tree = f"lifeboat/{kind.arch}/vmlinuz", f"lifeboat/{kind.arch}/initrd", kind.device_tree
+        parts = [from_stick(stick, name, folder / name.rpartition("/")[2]) for name in (kernel, initramfs, tree)]
+        more["kernel"] = (*parts[:2], kind.kernel, parts[2])
     machine = Machine(folder / "machine", machine_disks or disks(folder, board), board=board, echo=stage.echo, **more)
     with machine:
         machine.wait("Lifeboat is ready", BOOT_TIMEOUT)
@@ -138,7 +160,7 @@ def finish(machine, stage):
 
 def boot(stage, board):
     """Boots to the first question and switches off properly: (seconds to it)."""
-    folder = stage.scene(f"boot-{board}")
+    folder = stage.scene(f"boot-{board}", board)
     with booted(stage, folder, board) as machine:
         walk(machine, [Step(FIRST, text="q"), Step("after", option="(?i)power off")])
         machine.wait_off(120)
@@ -153,7 +175,7 @@ FIRST = "choose-box"
 
 def restore(stage, board):
     """A whole rescue, checked from outside."""
-    folder = stage.scene(f"restore-{board}")
+    folder = stage.scene(f"restore-{board}", board)
     before = digest(folder / "backup.img")
     with booted(stage, folder, board) as machine:
         finish(machine, stage)
@@ -234,8 +256,7 @@ def stick_pulled(stage, board="uefi"):
     with booted(stage, folder, board) as machine:
         machine.unplug(0)
         machine.watch(2)
-        walk(machine, restore_everything(stage.hostname)[:-1])
-        machine.wait(r"^\[after\]", ANSWER_TIMEOUT)
+        walk(machine, restore_everything(stage.hostname)[:-1], until=r"^\[after\]")
         assert b"The medium is not connected" in machine.console, "nobody was told that the log is missing"
         machine.wait(rb"^> \Z", 60)
         machine.plug(0)
@@ -260,8 +281,8 @@ def disks_swapped(stage, board="uefi"):
         machine.watch(2)
         machine.plug(1)
         machine.watch(8)
-        walk(machine, [Step("no-box", option="(?i)look again"), *restore_everything(stage.hostname)[:-1]])
-        machine.wait(r"^\[after\]", ANSWER_TIMEOUT)
+        look_again = Step("no-box", option="(?i)look again")
+        walk(machine, [look_again, *restore_everything(stage.hostname)[:-1]], until=r"^\[after\]")
         machine.wait(rb"^> \Z", 60)
         machine.unplug(1)
         machine.watch(2)
@@ -279,37 +300,24 @@ def disks_swapped(stage, board="uefi"):
 def power_cut_twice(stage, board="uefi"):
     """The power goes in the middle of the restore, and again while it goes on; the third start finishes it."""
     folder = stage.scene("power-cut")
-    walked = restore_everything(stage.hostname)
-    consent = next(at for at, step in enumerate(walked) if step.id == "consent")
+    usual = restore_everything(stage.hostname)
+    until_consent = usual[: 1 + next(at for at, step in enumerate(usual) if step.id == "consent")]
+    # Where the backup was not read to its end, it is chosen again.
+    rest = [dataclasses.replace(step, optional=True) for step in usual[1:-1]]
+    again = [usual[0], Step("earlier-restore", option="(?i)go on"), *rest, usual[-1]]
+    writing = "writing beside the old data"
     with booted(stage, folder, board) as machine:
-        walk(machine, walked[: consent + 1])
-        machine.wait("writing beside the old data", ANSWER_TIMEOUT)
+        walk(machine, until_consent)
+        machine.wait(writing, ANSWER_TIMEOUT)
         machine.watch(0.7)
-    again = [
-        Step(FIRST, option=re.escape(stage.hostname)),
-        Step("earlier-restore", option="(?i)go on"),
-    ]
-    starts = 1
-    for stay in (0.7, None):
-        starts += 1
-        with booted(stage, folder, board) as machine:
-            if stay is not None:
-                walk(machine, again)
-                machine.watch(stay)
-                continue
-            # It may have to read the backup again, and then asks for it as at the first time.
-            finish_again(machine, stage, again)
+    with booted(stage, folder, board) as machine:
+        walk(machine, again, until=writing)
+        machine.watch(0.7)
+    with booted(stage, folder, board) as machine:
+        walk(machine, again)
+        machine.wait_off(120)
     stage.check(folder / "box.img")
-    return {"starts": starts}
-
-
-def finish_again(machine, stage, again):
-    """Goes on with what was interrupted, in one step or with the backup at hand."""
-    walk(machine, again)
-    machine.wait(r"^\[after\]", ANSWER_TIMEOUT)
-    machine.wait(rb"^> \Z", 60)
-    machine.type("3")
-    machine.wait_off(120)
+    return {"starts": 3}
 
 
 def large_sectors(stage, board="uefi"):
@@ -370,21 +378,19 @@ def damaged_medium(stage, board="uefi"):
 
 
 def medium_is_no_target(stage, board="uefi"):
-    """A FreedomBox on the stick itself is not offered, and refused when it is named by hand."""
+    """A FreedomBox on a disk with the medium's own name is not offered, and refused when it is named by hand."""
     folder = stage.scene("no-target")
-    before = digest(folder / "box.img")
-    # The box's root gets the medium's own name: that is what a stick with both looks like.
+    # What a stick with both on it looks like.
     run("e2label", f"{folder / 'box.img'}?offset={ROOT_OFFSET}", "LIFEBOAT")
     before = digest(folder / "box.img")
     with booted(stage, folder, board) as machine:
-        assert b"is the medium" in machine.console or b"no FreedomBox system was found" in machine.console, machine.tail()
-        shell = ["lifeboat", "plan", "--from", "/dev/sdb", "--onto", "/dev/vda"]
+        assert b"[no-box]" in machine.console, f"it was offered:\n{machine.tail()}"
         machine.type("q")
         machine.wait(r"^\[after\]", 60)
         machine.wait(rb"^> \Z", 60)
         machine.type("2")
         machine.wait(r"# \Z", 30)
-        machine.type(" ".join(shell) + "; echo code=$?")
+        machine.type("lifeboat plan --from $(findfs LABEL=BACKUPUSB) --onto /dev/vda; echo code=$?")
         machine.wait(r"^code=17", 120)
         machine.type("poweroff -f")
         machine.wait_off(60)
@@ -392,15 +398,89 @@ def medium_is_no_target(stage, board="uefi"):
     return {}
 
 
+def volumes(stage, board="uefi"):
+    """The box on an LVM volume on a mirror that lost a disk, the backup behind a passphrase; looking changes nothing."""
+    folder = stage.scene("volumes")
+    part = folder / "part.img"
+    with open(folder / "backup.img", "rb") as whole:
+        whole.seek(4 << 20)
+        part.write_bytes(whole.read()[: -(1 << 20)])
+    secret = ["--object", "secret,id=s,data=correct-horse", "-o", "key-secret=s,iter-time=10"]
+    (folder / "backup.img").unlink()
+    run("qemu-img", "convert", "-f", "raw", "-O", "luks", *secret, part, folder / "backup.img")
+    with open(folder / "mirror.img", "wb") as empty:
+        empty.truncate(1 << 30)
+    stick, box, backup = disks(folder, board)
+    mirror = Disk(folder / "mirror.img", bus=boards.BOARDS[board].disks, keep=True, serial="MIRROR")
+    move = (
+        "mkdir -p /run/lock/lvm /run/mdadm && mdadm --create /dev/md0 --run --level=1 --raid-devices=2 missing /dev/vdb && "
+        "lvm pvcreate /dev/md0 && lvm vgcreate box /dev/md0 && lvm lvcreate -W n -L 800M -n root box && "
+        "cat /dev/vda2 >/dev/box/root; sync; echo moved=$?"
+    )
+    with booted(stage, folder, board, [stick, box, mirror]) as machine:
+        in_shell(machine, move, r"^moved=0")
+    before = digest(folder / "mirror.img"), digest(folder / "backup.img")
+    box.connected = False
+    together = [stick, mirror, backup, box]
+    with booted(stage, folder, board, together, until=r"^\[unlock\]") as machine:
+        unlocked(machine)
+        walk(machine, [Step(FIRST, text="q"), usual_end(stage)])
+        machine.wait_off(120)
+    assert (digest(folder / "mirror.img"), digest(folder / "backup.img")) == before, "looking changed a disk"
+    with booted(stage, folder, board, together, until=r"^\[unlock\]") as machine:
+        unlocked(machine)
+        walk(machine, restore_everything(stage.hostname)[:-1], until=r"^\[after\]")
+        machine.wait(rb"^> \Z", 60)
+        machine.plug(3)
+        machine.watch(8)
+        machine.type("2")
+        machine.wait(r"# \Z", 30)
+        # Back onto a plain partition, for those who check it.
+        machine.type("dd if=/dev/box/root of=/dev/vdb2 bs=1M count=768; sync; echo moved=$?; poweroff -f")
+        machine.wait_off(120)
+    assert digest(folder / "backup.img") == before[1], "the drive with the backup was written to"
+    stage.check(folder / "box.img")
+    return {}
+
+
+def unlocked(machine):
+    """Types the passphrase of the only encrypted volume, first a wrong one."""
+    machine.wait(rb"^> \Z", 60)
+    machine.type("wrong")
+    machine.wait("does not open it", 120)
+    machine.wait(rb"^> \Z", 60)
+    machine.type("correct-horse")
+    machine.wait("It is open", 120)
+    assert b"correct-horse" not in machine.console, "the passphrase was shown"
+    machine.walked = len(machine.console)
+
+
+def in_shell(machine, command, until):
+    """Stops the guide at its question, runs a command in the shell, and switches off."""
+    machine.type("q")
+    machine.wait(r"^\[after\]", 60)
+    machine.wait(rb"^> \Z", 60)
+    machine.type("2")
+    machine.wait(r"# \Z", 30)
+    machine.type(command)
+    machine.wait(until, 300)
+    machine.type("poweroff -f")
+    machine.wait_off(120)
+
+
+def usual_end(stage):
+    return restore_everything(stage.hostname)[-1]
+
+
 def start_times(stage, board="uefi"):
     """Power-on to the first question, and to the first line of the same kernel with an initramfs that only prints it."""
-    folder = stage.scene("times")
+    folder = stage.scene(f"times-{board}", board)
     arch = boards.BOARDS[board].arch
     with booted(stage, folder, board) as machine:
         ours = machine.first_question
     bare = folder / "bare.img"
-    copy(stage.image, bare)
-    put_on_stick(bare, f"lifeboat/{arch}/initrd", bare_initramfs(arch))
+    copy(stage.image_for(board), bare)
+    put_on_stick(bare, f"lifeboat/{arch}/initrd", bare_initramfs(arch, folder, stage.image))
     machine = Machine(folder / "bare", [Disk(bare, bus=boards.BOARDS[board].medium, keep=True), *disks(folder, board)[1:]], board=board)
     with machine:
         machine.wait("a line from the initramfs", BOOT_TIMEOUT)
@@ -408,16 +488,13 @@ def start_times(stage, board="uefi"):
     return {"question": ours, "line": least, "ratio": ours / least}
 
 
-def bare_initramfs(arch):
+def bare_initramfs(arch, folder, stick):
     """An initramfs that prints a line on every console and does nothing else."""
     import initramfs
 
-    found = sorted((PROJECT / "build/cache/tree").glob(f"{arch}*/usr/bin/busybox"))
-    if not found:
-        raise MachineError(f"the packages of {arch} are not in build/cache: build the image first")
     archive = initramfs.Cpio(epoch=0)
     archive.character_device("dev/console", 0o600, (5, 1))
-    archive.file("bin/busybox", found[-1].read_bytes(), 0o755)
+    archive.file("bin/busybox", file_of_initramfs(from_stick(stick, f"{arch}/initrd", folder / "full"), "bin/busybox"), 0o755)
     script = (
         "#!/bin/busybox sh\n/bin/busybox mount -t devtmpfs devtmpfs /dev\n/bin/busybox mkdir /sys\n"
         "/bin/busybox mount -t sysfs sysfs /sys\n"
@@ -426,6 +503,22 @@ def bare_initramfs(arch):
     )
     archive.file("init", script.encode(), 0o755)
     return gzip.compress(archive.write(), mtime=0)
+
+
+def file_of_initramfs(initramfs, name):
+    """A file of the first archive in a compressed initramfs (newc: 13 fields of 8 digits, padded to 4)."""
+    # What follows after the compressed part makes zstd complain at the end.
+    data = subprocess.run(["zstd", "-d", "-c", "-q", initramfs], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
+    at = 0
+    while data[at : at + 6] == b"070701":
+        size, length = int(data[at + 54 : at + 62], 16), int(data[at + 94 : at + 102], 16)
+        begin = at + 110
+        own = data[begin : begin + length - 1].decode()
+        begin += length + -(110 + length) % 4
+        if own == name:
+            return data[begin : begin + size]
+        at = begin + size + -size % 4
+    raise MachineError(f"the initramfs has no {name}")
 
 
 SCENES = {
@@ -439,4 +532,5 @@ SCENES = {
     "screen-only": screen_only,
     "damaged-medium": damaged_medium,
     "medium-is-no-target": medium_is_no_target,
+    "volumes": volumes,
 }

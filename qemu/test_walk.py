@@ -21,9 +21,12 @@ class Script:
     def __init__(self, *texts):
         self.texts, self.console, self.answers, self.position = list(texts), b"", [], 0
 
-    def wait(self, pattern, _timeout):
+    def wait_any(self, patterns, _timeout):
         self.console += self.texts.pop(0).encode()
-        self.position = re.compile(pattern, re.MULTILINE).search(self.console, self.position).end()
+        found = [(re.compile(p, re.MULTILINE).search(self.console, self.position), i) for i, p in enumerate(patterns)]
+        match, index = next((match, index) for match, index in found if match)
+        self.position = match.end()
+        return index, match
 
     def type(self, line):
         self.answers.append(line)
@@ -43,6 +46,11 @@ class Walk(unittest.TestCase):
     def test_answers_the_optional_question_when_it_comes(self):
         expected = ["2", "1", "1", "2", "freedombox", "3"]
         self.assertEqual(self.answers(BOX, BACKUP, ARCHIVE, APPS, CONSENT, DONE + AFTER), expected)
+
+    def test_reads_on_where_a_text_is_longer_than_the_screen(self):
+        page = "Plan\n-- press Enter to read on --\n> "
+        expected = ["2", "1", "2", "", "", "freedombox", "3"]
+        self.assertEqual(self.answers(BOX, BACKUP, APPS, page, page, CONSENT, DONE + AFTER), expected)
 
     def test_done_may_wait_for_enter(self):
         self.assertEqual(self.answers(BOX, BACKUP, APPS, CONSENT, DONE + "> ", AFTER)[-2:], ["", "3"])

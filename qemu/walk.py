@@ -18,6 +18,8 @@ from machine import Disk, Machine, MachineError
 BOOT_TIMEOUT = 300
 # Verification and restore of the sample take seconds; a busy machine without virtualisation may be slow.
 ANSWER_TIMEOUT = 900
+# What stands under the first pages of a long text.
+MORE = "-- press Enter to read on --"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,14 +61,21 @@ def option_number(step, question):
     raise WalkError(f'question "{step.id}" offers nothing that matches "{step.option}"')
 
 
-def walk(machine, steps):
-    """Answers the questions in the table's order until the table ends."""
+def walk(machine, steps, until=None):
+    """Answers the questions in the table's order until the table ends, or until the text `until` shows up."""
     steps = list(steps)
-    seen = 0
+    # An earlier walk on the same machine has read so much.
+    machine.walked = getattr(machine, "walked", 0)
     while steps:
-        machine.wait(rb"^> \Z", ANSWER_TIMEOUT)
-        text = machine.console[seen:].decode(errors="replace")
-        seen = len(machine.console)
+        patterns = [rb"^> \Z"] + ([until] if until else [])
+        if machine.wait_any(patterns, ANSWER_TIMEOUT)[0] == 1:
+            return
+        text = machine.console[machine.walked :].decode(errors="replace")
+        if text.endswith(f"{MORE}\n> "):
+            # A long text comes a screenful at a time.
+            machine.type("")
+            continue
+        machine.walked = len(machine.console)
         ids = re.findall(r"^\[([a-z][a-z0-9-]*)\]", text, re.MULTILINE)
         if not ids:
             raise WalkError("the guide asks without a prompt id")
