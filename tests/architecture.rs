@@ -66,7 +66,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 /// Crates that `model` may use; it is plain data.
 const CRATES_OF_MODEL: &[&str] = &["serde", "serde_json", "sha2", "thiserror"];
 /// Crates that only the named parts may use.
-const CRATES_OF_ONE: &[(&str, &[&str])] = &[("nix", &["sys"]), ("rustix", &["sys"])];
+const CRATES_OF_ONE: &[(&str, &[&str])] = &[("nix", &["sys"]), ("rustix", &["sys"]), ("fuser", &["sys"])];
 /// Parts that get bytes and values and never touch the system.
 const PURE: &[&str] = &["model", "formats", "plan"];
 /// Standard modules with effects.

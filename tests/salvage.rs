@@ -14,6 +14,7 @@ use lifeboat::model::progress::Silent;
 use lifeboat::salvage::SalvageError;
 use lifeboat::salvage::copy::{Copier, Effort, Keep};
 use lifeboat::sys::SysError;
+use lifeboat::sys::host::Host;
 use proptest::prelude::*;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -628,7 +629,14 @@ fn secrets_and_app_data_are_read_before_anything_else() {
     let mut medium = Medium::new(disk.length());
     let map = medium.map();
     let effort = Effort { cluster: BLOCK, save_every: Duration::from_secs(3600), ..effort() };
-    lifeboat::salvage::copy_disk(&mut Copier::new(&disk, &mut medium, map, effort, &Silent), &Silent).unwrap();
+    let host = Host::real(a_box.folder.path().join("run"));
+    lifeboat::salvage::copy_disk(
+        &host,
+        Path::new("disk"),
+        &mut Copier::new(&disk, &mut medium, map, effort, &Silent),
+        &Silent,
+    )
+    .unwrap();
     let reads = disk.reads.borrow();
     let first = |place: u64| reads.iter().position(|(at, end)| (*at..*end).contains(&place)).unwrap();
     let order = [database, calendar, photo, program].map(first);

@@ -15,10 +15,33 @@ const RO_COMPAT_EXT3: u32 = 0x1 | 0x2 | 0x4;
 const RO_COMPAT_METADATA_CSUM: u32 = 0x400;
 const STATE_ERRORS: u16 = 0x2;
 
-/// Recognises ext2, ext3 and ext4.
+/// Where the second group begins with blocks of 4, 2 and 1 KiB, as mke2fs makes it.
+const COPIES: [u64; 3] = [32768 * 4096, 16384 * 2048, 8193 * 1024];
+
+/// Recognises ext2, ext3 and ext4. Where the superblock cannot be read, by a copy.
 pub fn probe(volume: &dyn ReadAt) -> io::Result<Option<Signature>> {
-    let Some(block) = Block::read(volume, 1024, 1024)? else { return Ok(None) };
-    Ok(parse(&block))
+    match Block::read(volume, 1024, 1024) {
+        Ok(block) => Ok(block.and_then(|block| parse(&block))),
+        Err(error) => probe_copy(volume).ok().flatten().map_or(Err(error), |found| Ok(Some(found))),
+    }
+}
+
+/// Recognises them by a copy of the superblock: they are damaged then. A copy can be left over from an earlier use, so
+/// it counts only where nothing else is found.
+pub fn probe_copy(volume: &dyn ReadAt) -> io::Result<Option<Signature>> {
+    for place in COPIES {
+        let Some(block) = Block::read(volume, place, 1024)? else { continue };
+        let is_copy = block.le16(0x5a) == Some(1) && block.le32(0x18).is_some_and(|shift| is_place(place, shift));
+        if let Some(found) = parse(&block).filter(|_| is_copy) {
+            return Ok(Some(Signature { state: FilesystemState::Damaged, ..found }));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether the second group begins here with blocks of `1024 << shift` bytes.
+fn is_place(place: u64, shift: u32) -> bool {
+    COPIES.iter().zip([2, 1, 0]).any(|(own, of)| *own == place && of == shift)
 }
 
 fn parse(block: &Block) -> Option<Signature> {

@@ -4,8 +4,11 @@
 //! program, then one line for each area: position, size and state. Numbers are decimal, octal (`0`) or hexadecimal
 //! (`0x`); `#` begins a comment. The areas follow one another without a gap, and neighbours differ in their state.
 
+use super::ReadAt;
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::io;
 use std::ops::Range;
 
 /// Longest map that is read: some millions of areas.
@@ -245,6 +248,36 @@ impl Map {
     pub fn is_rescued(&self, range: Range<u64>) -> bool {
         range.end <= self.length && self.areas(range).all(|area| area.state == State::Rescued)
     }
+}
+
+/// The image of a disk, as far as the disk was read. A reader that comes to a part that was not read gets an error,
+/// never the zeros that stand for it in the image.
+#[derive(Debug)]
+pub struct Readable<I, M> {
+    /// The image.
+    pub image: I,
+    /// What is in it.
+    pub map: M,
+}
+
+impl<I: ReadAt, M: Borrow<Map>> ReadAt for Readable<I, M> {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let map = self.map.borrow();
+        let end = offset.saturating_add(buf.len() as u64).min(map.length());
+        if offset < end && !map.is_rescued(offset..end) {
+            return Err(lost());
+        }
+        self.image.read_at(offset, buf)
+    }
+
+    fn length(&self) -> u64 {
+        self.map.borrow().length()
+    }
+}
+
+/// The error of a part that was not read.
+pub fn lost() -> io::Error {
+    io::Error::other("it lies on sectors of the disk that could not be read")
 }
 
 fn number(word: &str) -> Option<u64> {

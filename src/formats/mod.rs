@@ -25,6 +25,7 @@ pub mod ntfs;
 pub mod os_release;
 pub mod passwd;
 pub mod plinth;
+pub mod scan;
 pub mod signature;
 pub mod table;
 pub mod tarball;
@@ -52,6 +53,16 @@ impl ReadAt for &[u8] {
 
     fn length(&self) -> u64 {
         self.len() as u64
+    }
+}
+
+impl<T: ReadAt + ?Sized> ReadAt for &T {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        (**self).read_at(offset, buf)
+    }
+
+    fn length(&self) -> u64 {
+        (**self).length()
     }
 }
 

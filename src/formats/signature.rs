@@ -32,5 +32,11 @@ pub fn read(volume: &dyn ReadAt) -> io::Result<Vec<Signature>> {
     for probe in PROBES {
         found.extend(probe(volume)?);
     }
+    if found.is_empty() {
+        for probe in [btrfs::probe_copy, ext::probe_copy] {
+            found.extend(probe(volume)?);
+        }
+        found.truncate(1);
+    }
     Ok(found)
 }

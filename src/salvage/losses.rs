@@ -4,19 +4,24 @@
 //! its content is lost, or when it cannot be read otherwise; a folder when names in it may be missing.
 
 use super::LostFile;
+use super::kernel::{self, Loss};
 use super::through::Readable;
 use super::volume::{self, Stretch};
 use crate::formats::ext4::content::Content;
 use crate::formats::ext4::tree::Found;
 use crate::formats::ext4::{Ext4Error, Filesystem, Inode, Kind};
-use crate::formats::mapfile::{Map, State};
+use crate::formats::mapfile::{self, Map, State};
 use crate::formats::{ReadAt, Slice, signature};
 use crate::model::app::AppId;
 use crate::model::finding::{Finding, Severity};
 use crate::model::manifest;
 use crate::model::path::RelPath;
 use crate::model::size::ByteSize;
+use crate::sys::file::Source;
+use crate::sys::host::Host;
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
 
 /// What was lost.
 #[derive(Default)]
@@ -27,8 +32,8 @@ pub(super) struct Losses {
     pub(super) unused: u64,
 }
 
-/// Finds what is lost on every filesystem that has lost sectors.
-pub(super) fn find(image: &Readable<'_>, findings: &mut Vec<Finding>) -> Losses {
+/// Finds what is lost on every filesystem that has lost sectors, in the image at `place`.
+pub(super) fn find(host: &Host, place: &Path, image: &Readable<'_>, findings: &mut Vec<Finding>) -> Losses {
     let mut losses = Losses::default();
     let map = image.map;
     let apps = Apps::new();
@@ -65,11 +70,53 @@ pub(super) fn find(image: &Readable<'_>, findings: &mut Vec<Finding>) -> Losses 
                 losses.unused = losses.unused.saturating_add(rest.map(|area| area.length).sum());
                 losses.files.append(&mut search.files);
             }
-            Err(error) => findings.push(unknown(&stretch, &part, &error)),
+            Err(error) => match by_kernel(host, place, map, &stretch, &part, findings) {
+                Some(found) => {
+                    let of_apps = |loss: Loss| LostFile {
+                        volume: stretch.name.clone(),
+                        app: apps.of(&loss.path),
+                        path: loss.path,
+                        size: loss.size.map(ByteSize),
+                        lost: ByteSize(loss.lost),
+                        what: loss.what,
+                    };
+                    losses.files.extend(found.into_iter().map(of_apps));
+                }
+                None => findings.push(unknown(&stretch, &part, &error)),
+            },
         }
     }
     losses.files.sort_by(|a, b| (&a.volume, &a.path).cmp(&(&b.volume, &b.path)));
     losses
+}
+
+/// What is lost of a filesystem that the kernel reads; `None` where it does not.
+fn by_kernel(
+    host: &Host,
+    place: &Path,
+    map: &Map,
+    stretch: &Stretch,
+    part: &dyn ReadAt,
+    findings: &mut Vec<Finding>,
+) -> Option<Vec<Loss>> {
+    let found = signature::read(part).unwrap_or_default();
+    let [signature] = found.as_slice() else { return None };
+    let kind = Some(signature.kind).filter(|kind| kind.holds_files())?;
+    let mut note = |severity, what: String| findings.push(Finding::new(severity, &stretch.name, what, ""));
+    let source = Source::open(place).map_err(|error| note(Severity::Warning, error.to_string())).ok()?;
+    let content = Arc::new(mapfile::Readable { image: source, map: map.clone() });
+    match kernel::losses(host, place, (stretch, kind), content) {
+        Ok((losses, snapshots)) => {
+            if snapshots {
+                note(Severity::Note, "its snapshots were not looked at".into());
+            }
+            Some(losses)
+        }
+        Err(error) => {
+            note(Severity::Warning, format!("it cannot be opened: {error}"));
+            None
+        }
+    }
 }
 
 /// It cannot be told which files of this volume are lost.
@@ -191,6 +238,8 @@ impl Apps {
 
     /// The app with the innermost place.
     fn of(&self, path: &[u8]) -> Option<AppId> {
+        // Installers put a system into a subvolume with such a name.
+        let path = [&b"@rootfs/"[..], b"@/"].iter().find_map(|name| path.strip_prefix(*name)).unwrap_or(path);
         let path = RelPath::parse(path).ok()?;
         let up = std::iter::successors(Some(path), RelPath::parent);
         up.filter_map(|place| self.0.get(&place)).next().cloned()

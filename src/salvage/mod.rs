@@ -5,6 +5,7 @@
 //! stays a hole in the image and is never taken for data: everything that reads the image here asks the map first.
 
 pub mod copy;
+mod kernel;
 mod losses;
 mod order;
 mod through;
@@ -184,14 +185,14 @@ pub fn run(host: &Host, request: &Request, progress: &dyn Progress) -> Result<Sa
     let map = {
         let mut copier = Copier::new(&disk, &mut keep, map, effort, progress);
         copier.save()?;
-        copy_disk(&mut copier, progress)?;
+        copy_disk(host, &request.disk, &mut copier, progress)?;
         copier.map().clone()
     };
     let areas = lost_areas(&map);
     if !areas.is_empty() {
         progress.event(Event::Phase { phase: Phase::Losses, total: None });
     }
-    let losses = losses::find(&Readable { image: &keep.image, map: &map }, &mut findings);
+    let losses = losses::find(host, &path, &Readable { image: &keep.image, map: &map }, &mut findings);
     Ok(Salvaged {
         image: path,
         map: map_path,
@@ -207,9 +208,14 @@ pub fn run(host: &Host, request: &Request, progress: &dyn Progress) -> Result<Sa
 }
 
 /// Copies everything that a disk gives: what matters most first, then the rest.
-pub fn copy_disk(copier: &mut Copier<'_>, progress: &dyn Progress) -> Result<(), SalvageError> {
+pub fn copy_disk(
+    host: &Host,
+    disk: &Path,
+    copier: &mut Copier<'_>,
+    progress: &dyn Progress,
+) -> Result<(), SalvageError> {
     progress.event(Event::Phase { phase: Phase::Order, total: None });
-    let first = order::valuable(copier)?;
+    let first = order::valuable(host, disk, copier)?;
     copier.run(&first)
 }
 

@@ -1,18 +1,23 @@
 //! What matters most on a FreedomBox's disk, and where it lies: secrets and FreedomBox's own database first, then the
 //! data of the apps, then the users' files.
 //!
-//! Looks only at filesystems that can be read without the kernel; on others the order is that of the disk.
+//! ext2, ext3 and ext4 are read here; btrfs, which is FreedomBox's own choice, by the kernel through an overlay. On
+//! others, and where the kernel is not allowed to, the order is that of the disk.
 
 use super::SalvageError;
 use super::copy::Copier;
+use super::kernel;
 use super::through::Through;
 use super::volume;
 use crate::formats::Slice;
+use crate::formats::btrfs;
 use crate::formats::ext4::Filesystem;
 use crate::formats::ext4::tree::Found;
 use crate::model::manifest::{self, Backup, Section};
+use crate::sys::host::Host;
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::path::Path;
 
 /// What no app owns and nothing works without: FreedomBox's database and settings, accounts, keys.
 const SECRETS: [&str; 14] = [
@@ -36,19 +41,26 @@ const AFTER: [&str; 6] = ["home", "srv", "root", "etc", "var/lib", "var/www"];
 /// Most stretches that are remembered: 64 MiB of them.
 const MOST_RANGES: usize = 4 << 20;
 
-/// The stretches of the disk to read first, in their order. What has to be read to find them is copied on the way.
-pub(super) fn valuable(copier: &mut Copier<'_>) -> Result<Vec<Range<u64>>, SalvageError> {
+/// The stretches of the disk to read first, in their order. What has to be read to find them is copied on the way, and
+/// so is what only the kernel finds.
+pub(super) fn valuable(host: &Host, disk: &Path, copier: &mut Copier<'_>) -> Result<Vec<Range<u64>>, SalvageError> {
     let through = Through::new(copier);
     let mut ranges = Vec::new();
+    let mut for_kernel = Vec::new();
     for volume in volume::of_table(&through) {
         let part = Slice::new(&through, volume.start, volume.length);
         if let Ok(filesystem) = Filesystem::open(&part) {
             for path in paths() {
                 add(&filesystem, volume.start, path.as_bytes(), &mut ranges);
             }
+        } else if let Ok(Some(found)) = btrfs::probe(&part) {
+            for_kernel.push((volume, found.kind));
         }
     }
     through.finish()?;
+    for (volume, kind) in for_kernel {
+        kernel::copy_in_order(host, disk, (&volume, kind), &paths(), copier)?;
+    }
     Ok(ranges)
 }
 

@@ -5,33 +5,12 @@
 use super::SalvageError;
 use super::copy::Copier;
 use crate::formats::ReadAt;
-use crate::formats::mapfile::Map;
+use crate::formats::mapfile::{self, Map, lost};
 use std::cell::RefCell;
 use std::io;
 
-fn lost() -> io::Error {
-    io::Error::other("it lies on sectors of the disk that could not be read")
-}
-
 /// The image, as far as it was read.
-pub(super) struct Readable<'a> {
-    pub(super) image: &'a dyn ReadAt,
-    pub(super) map: &'a Map,
-}
-
-impl ReadAt for Readable<'_> {
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        let end = offset.saturating_add(buf.len() as u64).min(self.map.length());
-        if offset < end && !self.map.is_rescued(offset..end) {
-            return Err(lost());
-        }
-        self.image.read_at(offset, buf)
-    }
-
-    fn length(&self) -> u64 {
-        self.map.length()
-    }
-}
+pub(super) type Readable<'a> = mapfile::Readable<&'a dyn ReadAt, &'a Map>;
 
 /// The disk, read through its copy: what is asked for is copied first, so that it is read from the disk only once.
 pub(super) struct Through<'a, 'b> {

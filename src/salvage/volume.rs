@@ -1,8 +1,6 @@
 //! The parts of a disk that may hold filesystems.
 
-use crate::formats::block::Block;
-use crate::formats::ext4::superblock::{self, Superblock};
-use crate::formats::{ReadAt, table};
+use crate::formats::{ReadAt, scan, table};
 
 /// A stretch of a disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,14 +13,11 @@ pub(super) struct Stretch {
     pub(super) length: u64,
 }
 
-/// Partitions begin at multiples of this, since more than ten years.
-const STEP: u64 = 1 << 20;
-
 /// What the partition table says; the whole disk where there is none, or where it cannot be read.
 pub(super) fn of_table(disk: &dyn ReadAt) -> Vec<Stretch> {
     let whole = || Stretch { name: "the disk".into(), start: 0, length: disk.length() };
     // A boot sector in front of a filesystem can look like a table.
-    if first_superblock(disk, 0).is_some() {
+    if scan::length_at(disk, 0).is_some() {
         return vec![whole()];
     }
     match table::read(disk, None, "the disk") {
@@ -37,31 +32,14 @@ pub(super) fn of_table(disk: &dyn ReadAt) -> Vec<Stretch> {
     }
 }
 
-/// As [`of_table`]; where no table can be read, the ext2, ext3 and ext4 filesystems that are found without it.
+/// As [`of_table`]; where no table can be read, the filesystems that are found without it.
 pub(super) fn found(image: &dyn ReadAt) -> Vec<Stretch> {
     let listed = of_table(image);
     let is_unknown = matches!(listed.as_slice(), [whole] if whole.length == image.length());
-    if !is_unknown || first_superblock(image, 0).is_some() {
+    if !is_unknown || scan::length_at(image, 0).is_some() {
         return listed;
     }
-    let mut stretches: Vec<Stretch> = Vec::new();
-    let mut at = 0;
-    while at < image.length() {
-        let next = match first_superblock(image, at) {
-            Some(found) => {
-                let length = found.blocks.saturating_mul(found.block_size);
-                stretches.push(Stretch { name: format!("the filesystem at byte {at}"), start: at, length });
-                at.saturating_add(length).next_multiple_of(STEP)
-            }
-            None => at.saturating_add(STEP),
-        };
-        at = next.max(at.saturating_add(STEP));
-    }
+    let named = |(start, length)| Stretch { name: format!("the filesystem at byte {start}"), start, length };
+    let stretches: Vec<Stretch> = scan::filesystems(image).into_iter().map(named).collect();
     if stretches.is_empty() { listed } else { stretches }
-}
-
-/// The superblock of a filesystem that begins here.
-fn first_superblock(disk: &dyn ReadAt, start: u64) -> Option<Superblock> {
-    let raw = Block::read(disk, start.checked_add(superblock::PLACE)?, superblock::LENGTH).ok()??;
-    Superblock::parse(&raw).ok().filter(|found| found.group == 0)
 }

@@ -2,6 +2,7 @@
 
 use super::disks;
 use super::holder::same_device;
+use super::opening;
 use super::target::{Access, TargetError};
 use crate::formats::fstab::{self, DeviceName, FstabEntry};
 use crate::model::disk::{Signature, Volume};
@@ -130,7 +131,7 @@ pub(super) fn open_for_reading(
     // A subvolume is another view: it is mounted by itself, from the same device.
     match own_mount(host, &extent).filter(|_| subvolume.is_none()) {
         Some(shown) => mount::shown_read_only(host, &shown, point),
-        None => mount::read_only_with(host, &extent, signature.kind, subvolume, point),
+        None => opening::mount(host, &extent, (signature.kind, signature.state), subvolume, point),
     }
 }
 

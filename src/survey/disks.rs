@@ -1,6 +1,7 @@
 //! Disks and their volumes, with the signatures on them.
 
-use crate::formats::{ReadAt, Slice, signature, table};
+use super::opening;
+use crate::formats::{ReadAt, Slice, scan, signature, table};
 use crate::model::bytes;
 use crate::model::disk::{Disk, Volume};
 use crate::model::finding::{Finding, Severity};
@@ -133,10 +134,14 @@ fn same_node(source: &Path, node: &Path) -> bool {
 /// A disk image file.
 pub fn image(path: &Path, findings: &mut Vec<Finding>) -> Result<Disk, SysError> {
     let path = std::fs::canonicalize(path).map_err(|error| SysError::new("opening", path, error))?;
-    let source = Source::open(&path)?;
+    let source = opening::source(&path)?;
     let name = bytes::path::shown(&path);
-    let layout =
-        volumes(&source, &path, &name, None, findings).map_err(|error| SysError::new("reading", &path, error))?;
+    let mut layout =
+        volumes(&*source, &path, &name, None, findings).map_err(|error| SysError::new("reading", &path, error))?;
+    let found_nothing = layout.table.is_none() && layout.volumes.iter().all(|volume| volume.signatures.is_empty());
+    if found_nothing {
+        find_without_table(&*source, &path, &name, &mut layout, findings);
+    }
     let boot_medium = layout
         .volumes
         .iter()
@@ -172,8 +177,10 @@ fn volumes(
     sector_size: Option<u32>,
     findings: &mut Vec<Finding>,
 ) -> io::Result<Layout> {
-    let whole = signature::read(source)?;
-    let table = table::read(source, sector_size, name)?;
+    // Where the begin of an image is lost, what else is there is still looked for.
+    let or_lost = |error: io::Error| if error.raw_os_error().is_none() { Ok(()) } else { Err(error) };
+    let whole = signature::read(source).or_else(|error| or_lost(error).map(|()| Vec::new()))?;
+    let table = table::read(source, sector_size, name).or_else(|error| or_lost(error).map(|()| None))?;
     // A filesystem on the whole disk can have a boot sector that looks like an MBR; an MBR cannot look like a filesystem.
     let table = table.filter(|table| table.kind == "gpt" || whole.iter().all(|found| found.kind.name() == "iso9660"));
     let Some(table) = table else {
@@ -195,6 +202,23 @@ fn volumes(
         volumes.push(volume);
     }
     Ok(Layout { table: Some(table.kind.to_owned()), sector_size: Some(table.sector_size), volumes })
+}
+
+/// Finds filesystems whose partition table is lost.
+fn find_without_table(source: &dyn ReadAt, path: &Path, name: &str, layout: &mut Layout, findings: &mut Vec<Finding>) {
+    let found = scan::filesystems(source);
+    if found.is_empty() {
+        return;
+    }
+    let what = "it has no partition table that can be read; the filesystems were found without it";
+    findings.push(Finding::new(Severity::Damage, name, what, ""));
+    let volume = |(number, (start, length)): (u32, (u64, u64))| {
+        let mut volume = bare(&format!("{name}#{number}"), path, length);
+        (volume.number, volume.start) = (Some(number), start);
+        volume.signatures = signature::read(&Slice::new(source, start, length)).unwrap_or_default();
+        volume
+    };
+    layout.volumes = (1..).zip(found).map(volume).collect();
 }
 
 fn bare(name: &str, path: &Path, size: u64) -> Volume {

@@ -11,6 +11,7 @@ pub mod files;
 mod holder;
 pub mod installation;
 pub mod locations;
+pub mod opening;
 pub mod owners;
 pub mod target;
 
@@ -158,9 +159,9 @@ fn open_volume(host: &Host, volume: &Volume, findings: &mut Vec<Finding>) -> Opt
     let extent = disks::extent(volume);
     let mut refusal = None;
     for signature in candidates {
-        match mount::read_only(host, &extent, signature.kind) {
+        match opening::mount(host, &extent, (signature.kind, signature.state), None, Point::New) {
             Ok(mounted) => {
-                findings.extend(state_finding(volume, signature.state));
+                findings.extend(state_finding(volume, signature.state, mounted.is_recovered()));
                 return Some(mounted);
             }
             Err(error) => refusal = Some((signature.kind, error)),
@@ -198,8 +199,19 @@ fn closed_finding(volume: &Volume, kind: crate::model::disk::FilesystemKind) -> 
     Some(Finding::new(Severity::Note, &volume.name, what, advice))
 }
 
-fn state_finding(volume: &Volume, state: FilesystemState) -> Option<Finding> {
+/// What is the matter with a filesystem, as far as its superblock tells; `recovered` in an overlay or not.
+fn state_finding(volume: &Volume, state: FilesystemState, recovered: bool) -> Option<Finding> {
     let (severity, what, advice) = match state {
+        FilesystemState::NeedsRecovery if recovered => (
+            Severity::Note,
+            "it was not unmounted cleanly; its journal was replayed in memory, and nothing was written to the disk",
+            "",
+        ),
+        FilesystemState::Damaged if recovered => (
+            Severity::Damage,
+            "its superblock is damaged or marked as having errors; it is read as far as it can be repaired in memory",
+            "save what is on it before anything else",
+        ),
         FilesystemState::NeedsRecovery => (
             Severity::Warning,
             "it was not unmounted cleanly; its journal was left alone, so the last changes before that are not seen here",

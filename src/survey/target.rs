@@ -11,6 +11,7 @@ use super::assemble::{self, open_for_reading};
 use super::disks::{self, MEDIUM_LABEL};
 use super::holder::{Holder, holders_of_extent, holders_of_path, mount_of, same_device};
 use super::installation;
+use super::opening;
 use crate::model::bytes;
 use crate::model::disk::{Disk, FilesystemState, Volume};
 use crate::model::finding::{Finding, Severity};
@@ -274,14 +275,6 @@ fn open_disks(
         _ => return Err(TargetError::Several { target: shown, places }),
     };
     findings.extend(identified.findings);
-    if access == Access::Read && signature.state == FilesystemState::NeedsRecovery {
-        findings.push(Finding::new(
-            Severity::Warning,
-            &volume.name,
-            "it was not unmounted cleanly; its journal was left alone, so the last changes before that are not seen here",
-            "restoring recovers it first, so the plan may differ then",
-        ));
-    }
     if access == Access::Write {
         refuse_write_protected(host, &shown, disks, volume)?;
     }
@@ -297,6 +290,15 @@ fn open_disks(
         Access::Read => open_for_reading(host, volume, None, Point::New)?,
         Access::Write => mount::writable(host, &disks::extent(volume), signature.kind)?,
     };
+    let is_seen_recovered = mounted.is_recovered() || opening::is_overlaid(host, &disks::extent(volume));
+    if access == Access::Read && signature.state == FilesystemState::NeedsRecovery && !is_seen_recovered {
+        target.findings.push(Finding::new(
+            Severity::Warning,
+            &volume.name,
+            "it was not unmounted cleanly; its journal was left alone, so the last changes before that are not seen here",
+            "restoring recovers it first, so the plan may differ then",
+        ));
+    }
     target.root = mounted.path().join(below);
     target.installation.root.clone_from(&target.root);
     target.mounts.push(mounted);

@@ -5,6 +5,7 @@
 
 use super::SysError;
 use super::host::Host;
+use super::overlay;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -141,9 +142,11 @@ pub struct Backing {
     pub autoclear: bool,
     /// Whether it is write-protected.
     pub read_only: bool,
+    /// Whether an overlay lies between them, so that nothing that is written comes down.
+    pub overlaid: bool,
 }
 
-/// All loop devices in use.
+/// All loop devices in use; behind an overlay is what it shows.
 pub fn loops(host: &Host) -> Vec<Backing> {
     let folder = host.sys("block");
     names(&folder)
@@ -159,9 +162,11 @@ pub fn loops(host: &Host) -> Vec<Backing> {
                 offset: text(&folder.join("loop/offset"))?.parse().ok()?,
                 autoclear: text(&folder.join("loop/autoclear")).as_deref() == Some("1"),
                 read_only: text(&folder.join("ro")).as_deref() == Some("1"),
+                overlaid: false,
                 name,
             })
         })
+        .map(|backing| overlay::behind(host, backing))
         .collect()
 }
 

@@ -11,6 +11,7 @@ pub mod file;
 pub mod host;
 pub mod image;
 pub mod mount;
+pub mod overlay;
 pub mod terminal;
 pub mod tree;
 

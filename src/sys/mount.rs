@@ -8,6 +8,7 @@ use super::SysError;
 use super::block::{self, Backing};
 use super::command::succeed;
 use super::host::Host;
+use super::overlay::Overlay;
 use crate::model::disk::FilesystemKind;
 use nix::mount::{MntFlags, MsFlags};
 use std::ffi::{OsStr, OsString};
@@ -71,6 +72,8 @@ pub struct Mounted {
     // A point of our own is removed again; one inside a target's tree is not.
     own_point: bool,
     open: bool,
+    // Goes after the mount.
+    overlay: Option<Overlay>,
 }
 
 impl std::fmt::Debug for Mounted {
@@ -83,6 +86,11 @@ impl Mounted {
     /// Where it is mounted.
     pub fn path(&self) -> &Path {
         &self.point
+    }
+
+    /// Whether it shows what an overlay in memory made of the disk: the newest state, recovered.
+    pub fn is_recovered(&self) -> bool {
+        self.overlay.is_some()
     }
 
     /// Unmounts, and tells when that is not possible (something is still in use).
@@ -182,6 +190,40 @@ pub fn read_only_with(
     attached.mount(host, kind, variants, subvolume, point, true)
 }
 
+/// Mounts what an overlay shows for reading. The kernel recovers the filesystem first where that is needed and possible;
+/// what it writes stays in the overlay.
+pub fn recovered(
+    host: &Host,
+    overlay: Overlay,
+    kind: FilesystemKind,
+    subvolume: Option<&str>,
+    point: Point<'_>,
+) -> Result<Mounted, SysError> {
+    let attached = Attached::new(host, overlay.extent(), false)?;
+    let (name, options): (_, &[&str]) = match kind {
+        // The copies of the superblock lie in the second group, whose place the block size decides.
+        FilesystemKind::Ext2 | FilesystemKind::Ext3 | FilesystemKind::Ext4 => {
+            ("ext4", &["", "noload", "noload,sb=131072", "noload,sb=32768", "noload,sb=8193"])
+        }
+        // Data that does not fit its checksum is never handed out.
+        FilesystemKind::Btrfs => {
+            ("btrfs", &["", "rescue=nologreplay", "rescue=usebackuproot:nologreplay:ignorebadroots"])
+        }
+        other => (plain_variants(other).first().map_or("", |(name, _)| name), &[""]),
+    };
+    let mut refusal = None;
+    for option in options {
+        match attached.mount(host, kind, &[(name, option)], subvolume, point, true) {
+            Ok(mut mounted) => {
+                mounted.overlay = Some(overlay);
+                return Ok(mounted);
+            }
+            Err(error) => refusal = refusal.or(Some(error)),
+        }
+    }
+    Err(refusal.unwrap_or_else(|| SysError::new("mounting", &attached.node, io::Error::other("there is no way to"))))
+}
+
 /// As [`writable`], with a btrfs subvolume and a mount point.
 pub fn writable_with(
     host: &Host,
@@ -224,7 +266,7 @@ pub fn shown_read_only(host: &Host, directory: &Path, point: Point<'_>) -> Resul
         }
         return Err(SysError::new("mounting", directory, error));
     }
-    Ok(Mounted { point, mounter: host.mounter().clone(), own_point, open: true })
+    Ok(Mounted { point, mounter: host.mounter().clone(), own_point, open: true, overlay: None })
 }
 
 /// The device that an extent is mounted from: its own node, or a loop device that is detached when the last user goes.
@@ -271,7 +313,7 @@ impl<'a> Attached<'a> {
     }
 
     fn mount(
-        self,
+        &self,
         host: &Host,
         kind: FilesystemKind,
         variants: &[(&str, &str)],
@@ -285,7 +327,15 @@ impl<'a> Attached<'a> {
             let subvolume = subvolume.map(|name| format!("subvol={name}")).unwrap_or_default();
             let options = [option, subvolume.as_str()].into_iter().filter(|one| !one.is_empty()).collect::<Vec<_>>();
             match host.mounter().mount(&self.node, &point, name, read_only, &options.join(",")) {
-                Ok(()) => return Ok(Mounted { point, mounter: host.mounter().clone(), own_point, open: true }),
+                Ok(()) => {
+                    return Ok(Mounted {
+                        point,
+                        mounter: host.mounter().clone(),
+                        own_point,
+                        open: true,
+                        overlay: None,
+                    });
+                }
                 // An unknown option or driver: the next name may be the right one.
                 Err(error) if matches!(error.raw_os_error(), Some(libc_errno::EINVAL | libc_errno::ENODEV)) => {
                     refusal = error;

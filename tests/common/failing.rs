@@ -6,6 +6,10 @@
 #![allow(clippy::unwrap_used, dead_code, missing_docs, unreachable_pub, reason = "every test file takes what it needs")]
 
 use super::disks::{Kernel, blank, cannot_mount, run, sh, wait_for_loops};
+use lifeboat::formats::ReadAt;
+use lifeboat::sys::host::Host;
+use lifeboat::sys::mount::Extent;
+use lifeboat::sys::overlay::Overlay;
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -83,4 +87,58 @@ fn spoil(store: &Path, image: &Path, bad: &[u64]) {
     }
     file.sync_all().unwrap();
     assert_eq!(found, bad.len(), "each bad block is in the store once");
+}
+
+/// A disk any of whose blocks can be bad: a server in this process that answers the kernel.
+pub struct BadDisk {
+    device: PathBuf,
+    _overlay: Overlay,
+    _folder: tempfile::TempDir,
+}
+
+/// The bytes of an image, some ranges of which cannot be read.
+struct Served {
+    image: File,
+    bad: Vec<std::ops::Range<u64>>,
+    length: u64,
+}
+
+impl ReadAt for Served {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> std::io::Result<usize> {
+        let end = offset + buf.len() as u64;
+        match self.bad.iter().any(|bad| bad.start < end && offset < bad.end) {
+            true => Err(std::io::Error::from_raw_os_error(5)),
+            false => self.image.read_at(buf, offset),
+        }
+    }
+
+    fn length(&self) -> u64 {
+        self.length
+    }
+}
+
+impl BadDisk {
+    /// A read-only device with the content of `image`, of which the blocks of 4 KiB at `bad` cannot be read.
+    pub fn new(image: &Path, bad: &[u64]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let host = Host::real(folder.path().join("run"));
+        let length = std::fs::metadata(image).unwrap().len();
+        let bad = bad.iter().map(|at| *at..at + BLOCK).collect();
+        let served = Served { image: File::open(image).unwrap(), bad, length };
+        let extent = Extent { path: image.to_owned(), offset: 0, length };
+        let overlay = Overlay::new(&host, &extent, std::sync::Arc::new(served), &[]).unwrap();
+        let file = overlay.extent().path.clone();
+        let device = sh(&format!("losetup --read-only --find --show {}", file.display())).trim().into();
+        Self { device, _overlay: overlay, _folder: folder }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.device
+    }
+}
+
+impl Drop for BadDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("/sbin/losetup").arg("-d").arg(&self.device).status();
+    }
 }

@@ -22,7 +22,8 @@ use crate::model::progress::Progress;
 use crate::model::size::ByteSize;
 use crate::survey::files::Files;
 use crate::survey::installation::{self, Identified};
-use crate::sys::file::{ForeignRoot, Source};
+use crate::survey::opening;
+use crate::sys::file::ForeignRoot;
 use crate::sys::host::Host;
 use crate::sys::mount::Extent;
 use names::People;
@@ -88,8 +89,8 @@ impl Root {
 
 /// Reads a volume without the kernel.
 fn with_filesystem<R>(extent: &Extent, work: impl FnOnce(&Filesystem<'_>) -> io::Result<R>) -> io::Result<R> {
-    let source = Source::open(&extent.path).map_err(|error| error.source)?;
-    let volume = Slice::new(&source, extent.offset, extent.length);
+    let source = opening::source(&extent.path).map_err(|error| error.source)?;
+    let volume = Slice::new(&*source, extent.offset, extent.length);
     work(&Filesystem::open(&volume).map_err(io::Error::other)?)
 }
 

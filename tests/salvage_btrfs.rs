@@ -1,0 +1,282 @@
+//! `lifeboat salvage` on btrfs, which FreedomBox's images use: what matters comes first, the list of lost files is what
+//! the kernel's own checksums say, and what survived is read, also without partition table, superblock or chunk tree.
+
+#![allow(clippy::unwrap_used, clippy::print_stderr, clippy::indexing_slicing, reason = "this is test code")]
+
+mod common;
+
+use common::disks::{Kernel, System, blank, cannot_mount, digest, place, run, sfdisk, sh, system, wait_for_loops};
+use common::failing::{BLOCK, BadDisk};
+use common::rescue::{Run, lifeboat};
+use lifeboat::formats::ReadAt;
+use lifeboat::formats::mapfile::{Activity, Map};
+use lifeboat::model::progress::Silent;
+use lifeboat::salvage::copy::{Copier, Effort, Keep};
+use lifeboat::sys::SysError;
+use lifeboat::sys::host::Host;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Where the partition begins on the disk, and how long both are, in MiB.
+const PARTITION: u64 = 2 << 20;
+const LENGTH: u64 = 300;
+
+fn cannot() -> bool {
+    let no_btrfs = !fs::read_to_string("/proc/filesystems").unwrap().contains("btrfs");
+    let why = cannot_mount(&["mkfs.btrfs", "btrfs-map-logical", "sfdisk", "chattr"])
+        .or(no_btrfs.then(|| "the kernel has no btrfs".to_owned()))
+        .or((!Path::new("/dev/fuse").exists()).then(|| "the kernel has no FUSE".to_owned()));
+    why.inspect(|why| eprintln!("SKIPPED: {why}")).is_some()
+}
+
+/// Bytes that look like nothing else, the same in every run.
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend(state.to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+/// A file whose data has no checksums.
+const UNCHECKED: &str = "var/lib/mysql/ibdata1";
+const UNCHECKED_SEED: u64 = 77;
+
+/// A disk with a FreedomBox on btrfs in its only partition.
+struct BoxDisk {
+    folder: tempfile::TempDir,
+    disk: PathBuf,
+}
+
+impl BoxDisk {
+    fn new() -> BoxDisk {
+        let folder = tempfile::tempdir().unwrap();
+        let part = blank(&folder.path().join("part"), LENGTH);
+        run("mkfs.btrfs", &["-q", part.to_str().unwrap()]);
+        {
+            let mounted = Kernel::mount(&part, "loop,compress=zstd");
+            let root = mounted.path();
+            system(root, &System { hostname: "old", fstab: "", tables: "plinth" });
+            let put = |name: &str, content: &[u8]| {
+                let path = root.join(name);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, content).unwrap();
+            };
+            put("var/lib/plinth/firstboot-wizard-secret", &noise(1, 9000));
+            put("var/lib/radicale/collections/calendar", &noise(2, 400_000));
+            put("var/lib/radicale/collections/contacts", &noise(3, 90_000));
+            put("home/me/photo", &noise(4, 5_000_000));
+            put("usr/bin/program", &noise(5, 3_000_000));
+            // Compressed, small enough to lie in metadata, and many.
+            let text: String = (0..400_000).map(|number| format!("line {number}\n")).collect();
+            put("home/me/text", text.as_bytes());
+            (0..1500).for_each(|number| put(&format!("usr/share/doc/{number}"), &noise(1000 + number, 3000)));
+            fs::create_dir_all(root.join("var/lib/mysql")).unwrap();
+            File::create(root.join(UNCHECKED)).unwrap();
+            sh(&format!("chattr +C {}", root.join(UNCHECKED).display()));
+            put(UNCHECKED, &noise(UNCHECKED_SEED, 2_000_000));
+            sh(&format!("sync -f {}", root.display()));
+        }
+        wait_for_loops(&part);
+        let disk = blank(&folder.path().join("disk"), LENGTH + 4);
+        sfdisk(&disk, 512, &format!("label: gpt\nstart=4096, size={LENGTH}MiB\n"));
+        place(&disk, PARTITION, &part);
+        BoxDisk { folder, disk }
+    }
+
+    /// Where on the disk a block of noise lies.
+    fn find(&self, content: &[u8]) -> u64 {
+        let disk = fs::read(&self.disk).unwrap();
+        let mut blocks = disk.chunks(BLOCK as usize).enumerate();
+        let found = blocks.find(|(_, block)| block.starts_with(content));
+        found.unwrap().0 as u64 * BLOCK
+    }
+
+    /// The disk with other bytes in its bad blocks: what has a checksum cannot be read there.
+    fn changed(&self, bad: &[u64]) -> PathBuf {
+        let copy = self.folder.path().join("changed");
+        fs::copy(&self.disk, &copy).unwrap();
+        let file = File::options().write(true).open(&copy).unwrap();
+        for at in bad {
+            file.write_all_at(&noise(at + 1, BLOCK as usize), *at).unwrap();
+        }
+        copy
+    }
+}
+
+fn salvage(disk: &Path, to: &Path) -> Run {
+    lifeboat(&["salvage".as_ref(), disk.as_os_str(), "--to".as_ref(), to.as_os_str(), "--json".as_ref()])
+}
+
+/// Path and lost bytes of each lost file.
+fn lost_files(told: &serde_json::Value) -> BTreeMap<String, u64> {
+    let files = told["files"].as_array().unwrap().iter();
+    files.map(|file| (file["path"].as_str().unwrap().to_owned(), file["lost"].as_u64().unwrap())).collect()
+}
+
+/// How many bytes of each file the kernel cannot read.
+fn unreadable(root: &Path) -> BTreeMap<String, u64> {
+    let mut found = BTreeMap::new();
+    for entry in walkdir::WalkDir::new(root).into_iter().map(Result::unwrap).filter(|e| e.file_type().is_file()) {
+        let file = File::open(entry.path()).unwrap();
+        let size = entry.metadata().unwrap().len();
+        let blocks = (0..size).step_by(BLOCK as usize).map(|at| (at, BLOCK.min(size - at)));
+        let bad = blocks.filter(|(at, length)| file.read_exact_at(&mut vec![0; *length as usize], *at).is_err());
+        let lost: u64 = bad.map(|(_, length)| length).sum();
+        if lost > 0 {
+            found.insert(entry.path().strip_prefix(root).unwrap().to_str().unwrap().to_owned(), lost);
+        }
+    }
+    found
+}
+
+#[test]
+fn with_one_percent_bad_sectors_the_list_of_lost_files_is_what_the_checksums_say() {
+    if cannot() {
+        return;
+    }
+    let a_box = BoxDisk::new();
+    let first = PARTITION / BLOCK;
+    // Not a multiple of what lies between the two copies of metadata.
+    let bad: Vec<u64> = (first + 40..first + (LENGTH << 20) / BLOCK).step_by(101).map(|block| block * BLOCK).collect();
+    let image = a_box.folder.path().join("image");
+    let told = {
+        let failing = BadDisk::new(&a_box.disk, &bad);
+        salvage(failing.path(), &image).ends(1).json()
+    };
+    assert_eq!(told["lost"], bad.len() as u64 * BLOCK, "{told}");
+    let mut expected = {
+        let options = format!("loop,ro,offset={PARTITION},sizelimit={}", LENGTH << 20);
+        let mounted = Kernel::mount(&a_box.changed(&bad), &options);
+        unreadable(mounted.path())
+    };
+    // The kernel takes any bytes for the content of the file without checksums.
+    assert!(!expected.contains_key(UNCHECKED));
+    let content = noise(UNCHECKED_SEED, 2_000_000);
+    let disk = fs::read(&a_box.disk).unwrap();
+    let blocks: Vec<&[u8]> = content.chunks(BLOCK as usize).collect();
+    let is_lost = |at: &&u64| blocks.iter().any(|block| disk[**at as usize..].starts_with(block));
+    let lost: u64 = bad.iter().filter(is_lost).count() as u64 * BLOCK;
+    assert!(lost > 0);
+    expected.insert(UNCHECKED.to_owned(), lost);
+    assert!(expected.len() > 5, "{expected:?}");
+    assert_eq!(lost_files(&told), expected);
+    let said = told["files"].to_string();
+    assert!(said.contains("\"app\":\"radicale\""), "{said}");
+}
+
+#[test]
+fn without_table_superblock_and_a_copy_of_the_chunk_tree_a_salvaged_disk_is_read() {
+    if cannot() {
+        return;
+    }
+    let a_box = BoxDisk::new();
+    let part = a_box.folder.path().join("part");
+    let tree = run("btrfs", &["inspect-internal", "dump-super", part.to_str().unwrap()]);
+    let root = tree.lines().find_map(|line| line.strip_prefix("chunk_root\t")).unwrap().trim().to_owned();
+    let copies = run("btrfs-map-logical", &["-l", &root, "-b", "16384", part.to_str().unwrap()]);
+    let first_copy = copies.split_whitespace().skip_while(|word| *word != "physical").nth(1).unwrap();
+    let chunk_tree = PARTITION + first_copy.parse::<u64>().unwrap();
+    let calendar = a_box.find(&noise(2, 400_000)[10 * BLOCK as usize..][..BLOCK as usize]);
+    let end = (LENGTH + 4) << 20;
+    let ends = (1..6).map(|nth| end - nth * BLOCK);
+    let image = a_box.folder.path().join("image");
+    let bad: Vec<u64> = [0, BLOCK, PARTITION + 0x1_0000, chunk_tree, calendar].into_iter().chain(ends).collect();
+    let told = {
+        let failing = BadDisk::new(&a_box.disk, &bad);
+        salvage(failing.path(), &image).ends(1).json()
+    };
+    let lost = BTreeMap::from([("var/lib/radicale/collections/calendar".to_owned(), BLOCK)]);
+    assert_eq!(lost_files(&told), lost, "{told}");
+    assert!(told["findings"].to_string().contains("its partition table cannot be read"), "{told}");
+    // What survived is read, and the image stays as it is.
+    let before = digest(&image);
+    let found = lifeboat(&["survey", "--json", "--image", image.to_str().unwrap()]).ends(0).json();
+    assert_eq!(found["installations"][0]["hostname"], "old", "{found}");
+    assert_eq!(found["installations"][0]["freedombox"], "25.9.3", "{found}");
+    assert!(found["findings"].to_string().contains("repaired in memory"), "{found}");
+    assert_eq!(digest(&image), before);
+    // A map that says nothing is not passed over: then nobody would know which zeros are none.
+    fs::write(a_box.folder.path().join("image.map"), "# nothing\n").unwrap();
+    let said = lifeboat(&["survey", "--image", image.to_str().unwrap()]).ends(20).err;
+    assert!(said.contains("it cannot be used as the map"), "{said}");
+}
+
+/// A disk that notes what is read of it.
+struct Watched {
+    content: Vec<u8>,
+    reads: RefCell<Vec<(u64, u64)>>,
+}
+
+impl ReadAt for Watched {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        self.reads.borrow_mut().push((offset, offset + buf.len() as u64));
+        self.content.as_slice().read_at(offset, buf)
+    }
+
+    fn length(&self) -> u64 {
+        self.content.len() as u64
+    }
+}
+
+/// An image in memory.
+struct Medium(Vec<u8>);
+
+impl Keep for Medium {
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), SysError> {
+        self.0[offset as usize..][..bytes.len()].copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn save(&mut self, _: &Map, _: u64, _: Activity) -> Result<(), SysError> {
+        Ok(())
+    }
+
+    fn read(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        self.0.as_slice().read_at(offset, buf)
+    }
+}
+
+#[test]
+fn secrets_and_app_data_are_read_before_anything_else_on_btrfs_too() {
+    if cannot() {
+        return;
+    }
+    let a_box = BoxDisk::new();
+    let places = [(1, 0), (2, 5), (4, 700), (5, 600)].map(|(seed, block)| {
+        let content = noise(seed, 5_000_000);
+        a_box.find(&content[block * BLOCK as usize..][..BLOCK as usize])
+    });
+    let disk = Watched { content: fs::read(&a_box.disk).unwrap(), reads: RefCell::default() };
+    let mut medium = Medium(vec![0; disk.content.len()]);
+    let effort = Effort {
+        cluster: BLOCK,
+        sector: 512,
+        skip: BLOCK,
+        longest_skip: BLOCK,
+        patience: Duration::from_secs(60),
+        retries: 1,
+        save_every: Duration::from_secs(3600),
+    };
+    let host = Host::real(a_box.folder.path().join("run"));
+    let map = Map::new(disk.length());
+    let mut copier = Copier::new(&disk, &mut medium, map, effort, &Silent);
+    lifeboat::salvage::copy_disk(&host, &a_box.disk, &mut copier, &Silent).unwrap();
+    let reads = disk.reads.borrow();
+    let order = places.map(|place| reads.iter().position(|(at, end)| (*at..*end).contains(&place)).unwrap());
+    assert!(order.is_sorted(), "a secret, app data, a user's file, a program: {order:?}");
+    assert!(medium.0 == disk.content);
+    // And each byte is asked for once.
+    let asked: u64 = reads.iter().map(|(at, end)| end - at).sum();
+    assert_eq!(asked, disk.length());
+}
