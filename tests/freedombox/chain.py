@@ -68,3 +68,10 @@ def prove(source, onto, apps=(), is_new=False, from_borg=False):
 def unproven():
     """Apps with data that no chain can have, and why."""
     return sources.tested()["unproven"]
+
+
+def table(folder):
+    """The table of all chains that ran."""
+    from table import all_chains
+
+    return all_chains(folder, unproven(), sources.tested()["apps"])

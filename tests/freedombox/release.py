@@ -228,6 +228,10 @@ def make(version, done):
         (new / "etc/apt/sources.list").write_text(
             f"deb {mirror()} {debian} {COMPONENTS}\ndeb {mirror()} {suite} {COMPONENTS}\n"
         )
-        install(new, suite, ["freedombox"])
+        # Only FreedomBox itself comes from there, as on a box with its frequent updates.
+        pin = new / "etc/apt/preferences.d/one-package"
+        pin.write_text(f"Package: src:freedombox\nPin: release n={suite}\nPin-Priority: 995\n")
+        install(new, debian, ["freedombox"])
+        pin.unlink()
     in_root(new, "sh", "-c", FINISH, stdout=subprocess.DEVNULL)
     new.rename(done)

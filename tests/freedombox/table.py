@@ -55,14 +55,23 @@ def title(chain):
     return f"{chain['from']} → {chain['onto']}" + ("" if chain["box"] == "set up" else f", {chain['box']}")
 
 
-def all_chains(folder, unproven):
-    """The table of all apps and chains, and the reasons for what is not proven."""
+HEAD = """# Apps that work again
+
+Printed by `tests/freedombox/prove --table` from the runs that were made. A column is a chain: the backup is made by the
+first FreedomBox and restored onto another box with the second one. "works": every question that the app's test asks was
+answered as on the first box, and FreedomBox's diagnostics fail nowhere where they do not fail without data as well. In
+brackets, how long the box worked on the app.
+"""
+
+
+def all_chains(folder, unproven, tested):
+    """The table of all apps and chains, and the reasons for what is not proven; `tested` are the apps with a test."""
     chains = read(folder)
     if not chains:
         return ""
     names = sorted({row["app"] for chain in chains for row in chain["rows"]})
     heads = [title(chain) for chain in chains]
-    lines = ["| app | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
+    lines = [HEAD, "| app | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
     notes = []
     for name in names:
         cells = []
@@ -76,6 +85,9 @@ def all_chains(folder, unproven):
     reasons = {f"{name}: {why}" for chain in chains for part in ("not installed", "not seeded", "not answering")
                for name, why in chain["source"][part].items()}
     lines += ["Not proven, with the reason:", ""]
+    told = {*names, *(name for chain in chains for part in chain["source"].values() for name in part)}
+    left = sorted(set(tested) - told)
+    lines += [f"- {', '.join(left)}: there is a test, and no run that was finished"] if left else []
     lines += [f"- {name}: {why}" for name, why in sorted(unproven.items())] + [f"- {reason}" for reason in sorted(reasons)]
     return "\n".join([*lines, "", *notes, ""])
 
