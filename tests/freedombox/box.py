@@ -73,6 +73,9 @@ class BoxError(Exception):
 class Box:
     """A box by its name; `root` is the directory to restore onto while it is stopped."""
 
+    # Whether several commands can be run in it at the same time.
+    can_do_more = True
+
     def __init__(self, name):
         self.name = name
         self.root = release.box_at(name)

@@ -38,6 +38,11 @@ def prove(source, onto, apps=(), is_new=False, from_borg=False):
     plan = rescue.restore(box, backup / ("borg" if from_borg else "backup.tar.gz"))
     offline = round(time.monotonic() - begun)
     begun = rescue.start(box)
+    return await_and_judge(box, source, onto, apps, truth, missing, plan, is_new, offline, begun)
+
+
+def await_and_judge(box, source, onto, apps, truth, missing, plan, is_new, offline, begun):
+    """What becomes of the apps on a box that was started at `begun`, after a restore that took `offline` seconds."""
     progress = rescue.wait(box)
     total = round(time.monotonic() - begun)
     took = rescue.seconds_of(box)

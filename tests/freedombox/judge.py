@@ -5,17 +5,31 @@ The result of an app: `works`, `differs` (an answer is another), `broken` (no an
 finished).
 """
 
+from concurrent.futures import ThreadPoolExecutor
+
 from box import last_json
+
+# Asked at the same time: most of it is waiting for answers.
+AT_ONCE = 3
 
 
 def look(box, apps):
     """What the apps answer now."""
-    return last_json(box.run("python3", "/opt/tests/data.py", "look", *apps, capture_output=True).stdout)
+    return in_parts(lambda part: box.run("python3", "/opt/tests/data.py", "look", *part, capture_output=True), box, apps)
 
 
 def diagnose(box, apps):
     """FreedomBox's failed checks, by app."""
-    return last_json(box.product("diagnose", *apps, user=None, capture_output=True).stdout)
+    return in_parts(lambda part: box.product("diagnose", *part, user=None, capture_output=True), box, apps)
+
+
+def in_parts(ask, box, apps):
+    """What a program in the box says of apps, asked for some of them at a time."""
+    number = AT_ONCE if box.can_do_more else 1
+    parts = [part for part in (list(apps)[first::number] for first in range(number)) if part]
+    with ThreadPoolExecutor(number) as pool:
+        said = list(pool.map(lambda part: last_json(ask(part).stdout), parts))
+    return {app: answer for answers in said for app, answer in answers.items()}
 
 
 def judge(box, truth, plan, progress, baseline, source):

@@ -54,6 +54,8 @@ class Networked(Machine):
 class MachineBox(Box):
     """A running machine, asked like a box in a container."""
 
+    can_do_more = False
+
     def __init__(self, machine):
         self.name, self.machine = HOSTNAME, machine
         self.folder = machine.work
