@@ -29,11 +29,7 @@ mount -t cgroup2 none /sys/fs/cgroup || exit 9
 # Its own part of the tree: boxes that shared one would end each other's services.
 mkdir --parents "/sys/fs/cgroup/box-$1" && echo $$ >"/sys/fs/cgroup/box-$1/cgroup.procs" || exit 9
 export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1
-# All boxes lie on one btrfs, where each fsync of one waits for what all of them write. A cut of the power is the end of all
-# processes here, which loses nothing that was written.
-lazy=
-systemd-nspawn --help | grep --quiet suppress-sync && lazy=--suppress-sync=yes
-exec systemd-nspawn $lazy --quiet --register=no --keep-unit --machine="$1" --private-network --resolv-conf=off --timezone=off \
+exec systemd-nspawn --quiet --register=no --keep-unit --machine="$1" --private-network --resolv-conf=off --timezone=off \
     --link-journal=no --console=pipe --capability=all --drop-capability=CAP_SYS_TIME --bind-ro="$2:$3" --bind-ro="$4:$5" --directory="$6" --boot \
     systemd.unit=multi-user.target
 """
