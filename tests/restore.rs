@@ -6,6 +6,7 @@ mod common;
 
 use common::boxes::*;
 use common::disks;
+use common::repositories::{Repository, borgs};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -68,6 +69,49 @@ fn restored_trees_are_what_gnu_tar_unpacks() {
     let sparse = fs::metadata(onto.join("var/lib/shaarli/data/sparse")).unwrap();
     assert!(sparse.blocks() * 512 < sparse.len() / 4, "the holes were filled: {} blocks", sparse.blocks());
     assert!(onto.join(DROPIN).symlink_metadata().is_ok(), "the box's own drop-in is gone");
+}
+
+#[test]
+fn a_hard_link_to_a_file_that_is_not_restored_gets_its_content() {
+    if needs_root() {
+        return;
+    }
+    let data = "var/lib/shaarli/data";
+    let more = |source: &Path| {
+        sh_in(
+            source,
+            &format!(
+                "ln {data}/other.ics {data}/again.ics; mkdir shared; ln {data}/store.php shared/file; ln shared/file {data}/z"
+            ),
+        )
+    };
+    let mut scene = Scene::with(&APPS, |_| {}, more);
+    let source = scene.dir.path().join("source");
+    let repository = borgs().first().map(|borg| Repository::new(borg, "none", ""));
+    let mut backups = vec![scene.backup.clone()];
+    if let Some(repository) = &repository {
+        repository.create("a", "lz4", &source);
+        backups.push(repository.path());
+    }
+    for backup in backups {
+        scene.backup = backup;
+        scene.apps = Some("shaarli".into());
+        scene.plan = scene.plan_for(&scene.original());
+        let onto = scene.fresh();
+        ok(scene.restore(&onto, None));
+        let inode = |name: &str| fs::metadata(onto.join(data).join(name)).unwrap().ino();
+        for name in ["other.ics", "again.ics"] {
+            assert_eq!(fs::read_to_string(onto.join(data).join(name)).unwrap(), "a calendar\n", "{name}");
+        }
+        assert_eq!(inode("other.ics"), inode("again.ics"));
+        assert_eq!(inode("store.php"), inode("z"));
+        assert!(!onto.join("var/lib/radicale/collections/a.ics").exists(), "the other app stays as it was");
+        ok(scene.on("undo", &onto, None));
+    }
+}
+
+fn sh_in(folder: &Path, line: &str) {
+    sh(&format!("cd '{}'; {line}", folder.display()));
 }
 
 #[test]

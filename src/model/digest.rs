@@ -83,16 +83,25 @@ pub struct TreeDigest {
 impl TreeDigest {
     /// Adds one entry by the digest of its record.
     pub fn add(&mut self, record: Sha256Digest) {
-        let mut carry = false;
-        for (limb, bytes) in self.sum.iter_mut().zip(record.0.chunks_exact(8)) {
+        let mut sum = [0; 4];
+        for (limb, bytes) in sum.iter_mut().zip(record.0.chunks_exact(8)) {
             let mut word = [0; 8];
             word.copy_from_slice(bytes);
-            let (partial, first) = limb.overflowing_add(u64::from_le_bytes(word));
+            *limb = u64::from_le_bytes(word);
+        }
+        self.merge(&TreeDigest { sum, entries: 1 });
+    }
+
+    /// Adds all entries of another sum.
+    pub fn merge(&mut self, other: &TreeDigest) {
+        let mut carry = false;
+        for (limb, more) in self.sum.iter_mut().zip(other.sum) {
+            let (partial, first) = limb.overflowing_add(more);
             let (total, second) = partial.overflowing_add(u64::from(carry));
             *limb = total;
             carry = first || second;
         }
-        self.entries = self.entries.wrapping_add(1);
+        self.entries = self.entries.wrapping_add(other.entries);
     }
 
     /// Takes back one entry that was added before.

@@ -129,9 +129,9 @@ impl Restore {
         Ok(())
     }
 
-    /// After an interruption the staged data is looked at again before it becomes live.
+    /// Staged data that this run has not read back itself is looked at before it becomes live.
     fn check_staged(&self, step: &Step) -> Result<(), RestoreError> {
-        if step.action == Action::SetAside {
+        if step.action == Action::SetAside || self.looked_at.contains(&step.id) {
             return Ok(());
         }
         let recorded = self.staged_digest(step).ok_or(RestoreError::SourceNeeded)?;

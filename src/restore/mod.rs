@@ -31,7 +31,9 @@ use crate::survey::owners::Owners;
 use crate::sys::dir::{self, Dir};
 use crate::sys::tree;
 use journal::{Journal, JournalError, Record};
+use stage::writeback::Writeback;
 use stage::{Stager, Staging};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 
@@ -153,6 +155,8 @@ pub struct Restore {
     root: Dir,
     plan: RestorePlan,
     journal: Journal,
+    /// Steps whose staged data this run has read and found right.
+    looked_at: BTreeSet<u32>,
     _lock: File,
 }
 
@@ -183,7 +187,7 @@ impl Restore {
         let directory = place::make_restore(&root, &plan.id)?;
         let mut journal = Journal::start(&directory, plan.clone())?;
         journal.write(Record::Numbered { number })?;
-        Ok(Restore { root, plan, journal, _lock: lock })
+        Ok(Restore { root, plan, journal, looked_at: BTreeSet::new(), _lock: lock })
     }
 
     /// Takes up the restore that is on the target, to resume, undo or commit it.
@@ -213,7 +217,7 @@ impl Restore {
         let directory = root.dir(&place::restore(id)?).map_err(doing("opening the restore's directory"))?;
         let journal = Journal::open(&directory)?;
         let plan = journal::plan(journal.records()).cloned().ok_or(JournalError::NeverBegan)?;
-        Ok(Restore { root, plan, journal, _lock: lock })
+        Ok(Restore { root, plan, journal, looked_at: BTreeSet::new(), _lock: lock })
     }
 
     /// The plan that is carried out.
@@ -283,6 +287,7 @@ impl Restore {
             if let Some(recorded) = self.staged_digest(step) {
                 let found = tree::digest(&stage, &name, true, &mut |_| {}).map_err(doing("checking staged data"))?;
                 if step.action == crate::model::plan::Action::SetAside || found == Some(recorded) {
+                    self.looked_at.insert(step.id);
                     kept.push(Staging::new(step, stage));
                     continue;
                 }
@@ -298,9 +303,14 @@ impl Restore {
         let directory = self.root.dir(&place::restore(&plan.id)?).map_err(doing("opening the restore's directory"))?;
         let unknown_owners = directory.append_file(b"owners").map_err(doing("noting owners"))?;
         unknown_owners.set_len(0).map_err(doing("noting owners"))?;
+        let writeback = Writeback::start(todo.iter().map(|staging| &staging.stage)).map_err(doing("staging"))?;
+        let (failure, buffer, orphans) = (None, Vec::new(), Default::default());
         let mut stager =
-            Stager { steps: todo, kept, owners, skips, progress, unknown_owners, failure: None, buffer: Vec::new() };
-        let ending = archive.read(&mut stager, progress);
+            Stager { steps: todo, kept, owners, skips, progress, unknown_owners, failure, buffer, orphans, writeback };
+        let mut ending = archive.read(&mut stager, progress).map(drop);
+        if stager.failure.is_none() {
+            ending = ending.and(stage::orphan::adopt(&mut stager, archive));
+        }
         if let Some(failure) = stager.failure.take() {
             return Err(failure);
         }
@@ -309,6 +319,7 @@ impl Restore {
             Ok(_) | Err(ReadError::Corrupt { .. } | ReadError::Mismatch { .. }) => {}
             Err(error) => return Err(error.into()),
         }
+        stager.writeback.end().map_err(doing("writing staged data to the box's disk"))?;
         let mut staged = std::mem::take(&mut stager.steps);
         match stager.unknown_owners.metadata().map(|metadata| metadata.len()) {
             Ok(0) => directory.remove_file(b"owners"),
@@ -339,6 +350,7 @@ impl Restore {
                 return Err(RestoreError::ReadBack { path: staging.step.destination.clone() });
             }
             self.journal.write(Record::Staged { step: staging.step.id, digest: staging.tree })?;
+            self.looked_at.insert(staging.step.id);
         }
         Ok(())
     }

@@ -4,6 +4,9 @@
 //! summed twice: what the archive gave must be what verification saw, and what lies on the disk, read back from the
 //! medium, must be what was meant to be written. Only then is a step recorded as staged.
 
+pub(super) mod orphan;
+pub(super) mod writeback;
+
 use super::RestoreError;
 use crate::model::digest::{Sha256Digest, TreeDigest};
 use crate::model::entry::{Entry, EntryKind, Mtime};
@@ -16,11 +19,14 @@ use crate::sys::dir::{self, Dir, Kind, Xattr};
 use crate::sys::tree::{self, Record};
 use crate::sys::{fault, tree::hash};
 use crate::verify::content_record;
+use orphan::Orphans;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
+use std::rc::Rc;
+use writeback::Writeback;
 
 /// Files are written in pieces of this size; a sparse file's holes are found at this granularity.
 const PIECE: usize = 128 * 1024;
@@ -36,6 +42,8 @@ pub(super) struct Staging<'a> {
     pub(super) tree: TreeDigest,
     /// Metadata of directories, set when everything below them is written.
     directories: BTreeMap<Vec<u8>, Metadata>,
+    /// The directory that was used last, by its path: most files lie beside the one before.
+    latest: Option<(Vec<u8>, Rc<Dir>)>,
 }
 
 struct Metadata {
@@ -50,7 +58,7 @@ struct Metadata {
 impl<'a> Staging<'a> {
     pub(super) fn new(step: &'a Step, stage: Dir) -> Staging<'a> {
         let (content, tree) = (TreeDigest::default(), TreeDigest::default());
-        Staging { step, stage, content, tree, directories: BTreeMap::new() }
+        Staging { step, stage, content, tree, directories: BTreeMap::new(), latest: None }
     }
 
     /// The name of the staged tree in the stage directory.
@@ -59,22 +67,28 @@ impl<'a> Staging<'a> {
     }
 
     /// Handle of the staged directory that holds `relative`, made with its parents where it is missing.
-    fn parent(&mut self, relative: &[u8], mtime: Mtime) -> io::Result<Dir> {
+    fn parent(&mut self, relative: &[u8], mtime: Mtime) -> io::Result<Rc<Dir>> {
         let mut at = self.stage.again()?;
         if relative.is_empty() {
-            return Ok(at);
+            return Ok(Rc::new(at));
         }
-        let Some(cut) = relative.iter().rposition(|&b| b == b'/') else {
-            return self.enter(&at, &self.name(), b"", mtime);
-        };
+        let cut = relative.iter().rposition(|&b| b == b'/');
+        let parents = relative.get(..cut.unwrap_or_default()).unwrap_or_default();
+        // A staged directory is never replaced, so its handle stays right.
+        if let Some((path, latest)) = &self.latest
+            && path == parents
+        {
+            return Ok(Rc::clone(latest));
+        }
         at = self.enter(&at, &self.name(), b"", mtime)?;
-        let parents = relative.get(..cut).unwrap_or_default();
         let mut end = 0;
-        for name in parents.split(|&b| b == b'/') {
+        for name in parents.split(|&b| b == b'/').filter(|name| !name.is_empty()) {
             end += name.len() + usize::from(end > 0);
             let so_far = parents.get(..end).unwrap_or_default().to_vec();
             at = self.enter(&at, name, &so_far, mtime)?;
         }
+        let at = Rc::new(at);
+        self.latest = Some((parents.to_vec(), Rc::clone(&at)));
         Ok(at)
     }
 
@@ -122,6 +136,10 @@ pub(super) struct Stager<'a> {
     pub(super) failure: Option<RestoreError>,
     /// The piece being copied.
     pub(super) buffer: Vec<u8>,
+    /// Hard links to files that are not restored; their content is fetched afterwards.
+    pub(super) orphans: Orphans,
+    /// Gets what was written to the medium meanwhile.
+    pub(super) writeback: Writeback,
 }
 
 impl Visitor for Stager<'_> {
@@ -133,13 +151,23 @@ impl Visitor for Stager<'_> {
         if (self.skips)(entry) {
             return Ok(());
         }
-        let Some(index) = self.steps.iter().position(|staging| entry.path.is_within(&staging.step.source)) else {
-            return Ok(());
-        };
-        // Taken out while it is worked on, because a hard link may look into the others.
+        let Some(index) = self.step_of(&entry.path) else { return Ok(()) };
+        let staged = self.stage_in(index, |stager, staging| stager.stage(staging, entry, content));
+        self.take_in(entry, staged)
+    }
+}
+
+impl<'a> Stager<'a> {
+    /// Works on one of the steps. It is taken out meanwhile, because a hard link may look into the others.
+    fn stage_in<T>(&mut self, index: usize, work: impl FnOnce(&mut Self, &mut Staging<'a>) -> T) -> T {
         let mut staging = self.steps.swap_remove(index);
-        let staged = self.stage(&mut staging, entry, content);
+        let done = work(self, &mut staging);
         self.steps.push(staging);
+        done
+    }
+
+    /// Keeps why the work stops.
+    fn take_in(&mut self, entry: &Entry, staged: Result<u64, Trouble>) -> Result<(), VisitError> {
         match staged {
             Ok(bytes) => {
                 self.progress.event(Event::Advance { bytes, entries: 1 });
@@ -155,6 +183,11 @@ impl Visitor for Stager<'_> {
                 Err(VisitError::Stop)
             }
         }
+    }
+
+    /// The step that an entry belongs to.
+    fn step_of(&self, path: &RelPath) -> Option<usize> {
+        self.steps.iter().position(|staging| path.is_within(&staging.step.source))
     }
 }
 
@@ -194,8 +227,13 @@ impl Stager<'_> {
                 }
             }
             EntryKind::File { size, sparse } => {
-                let earlier = make_way(staging, entry, &parent, &name, &relative)?;
-                let file = parent.create_file(&name)?;
+                let (file, earlier) = match parent.create_file(&name) {
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                        let earlier = make_way(staging, entry, &parent, &name, &relative)?;
+                        (parent.create_file(&name)?, earlier)
+                    }
+                    other => (other?, None),
+                };
                 let digest = match self.copy(content, &file, *size, *sparse) {
                     Ok(digest) => digest,
                     Err(trouble) => {
@@ -213,6 +251,7 @@ impl Stager<'_> {
                 }
                 staging.content.add(content_record(source, &relative, &entry.kind, Some(fingerprint)));
                 staging.tree.add(record(&relative, Kind::File, &metadata, Some(digest)));
+                self.writeback.staged(*size);
                 return Ok(*size);
             }
             EntryKind::Symlink { target } => {
@@ -234,7 +273,10 @@ impl Stager<'_> {
                 staging.tree.add(record(&relative, Kind::Fifo, &metadata, None));
             }
             EntryKind::HardLink { to } => {
-                let (from, from_name) = self.link_master(staging, to)?;
+                let Some((from, from_name)) = self.link_master(staging, to)? else {
+                    self.orphans.add(entry, to);
+                    return Ok(0);
+                };
                 replace(staging, entry, &parent, &name, &relative)?;
                 match parent.make_link(&name, &from, &from_name) {
                     // The two lie on different filesystems of this box: each gets the content.
@@ -251,22 +293,21 @@ impl Stager<'_> {
         Ok(0)
     }
 
-    /// The staged file that a hard link names: in the same step, or in another one on the same filesystem.
-    fn link_master(&self, staging: &Staging, to: &RelPath) -> Result<(Dir, Vec<u8>), Trouble> {
+    /// The staged file that a hard link names: in the same step, or in another one on the same filesystem. `None` where
+    /// that file is not restored.
+    fn link_master(&self, staging: &Staging, to: &RelPath) -> Result<Option<(Dir, Vec<u8>)>, Trouble> {
         let holder = std::iter::once(staging)
             .chain(&self.steps)
             .chain(&self.kept)
             .find(|other| to.is_within(&other.step.source));
-        let Some(holder) = holder else {
-            return Err(Trouble::Refused(format!("it is a hard link to \"{to}\", which is not being restored")));
-        };
+        let Some(holder) = holder.filter(|_| !self.orphans.has(to)) else { return Ok(None) };
         let relative = to.relative_to(&holder.step.source).unwrap_or_default();
         let (parent, name) = match RelPath::parse(relative) {
             Err(_) => (holder.stage.again()?, holder.name()),
             Ok(path) => (holder.stage.child(&holder.name())?.parent(&path)?, path.file_name().to_vec()),
         };
         match parent.stat_child(&name)?.map(|stat| stat.kind) {
-            Some(Kind::File) => Ok((parent, name)),
+            Some(Kind::File | Kind::Fifo) => Ok(Some((parent, name))),
             _ => Err(Trouble::Refused(format!("it is a hard link to \"{to}\", which is not a file before it"))),
         }
     }
@@ -404,7 +445,14 @@ pub(super) fn carry(staging: &mut Staging, root: &Dir, path: &RelPath) -> io::Re
 }
 
 fn copy_apart(from: &Dir, from_name: &[u8], to: &Dir, name: &[u8]) -> io::Result<()> {
-    let (mut source, stat) = (from.read_file(from_name)?, from.stat_child(from_name)?.ok_or_else(vanished)?);
+    let stat = from.stat_child(from_name)?.ok_or_else(vanished)?;
+    if stat.kind == Kind::Fifo {
+        to.make_fifo(name)?;
+        to.set_owner(name, stat.uid, stat.gid)?;
+        to.set_mode(name, stat.mode)?;
+        return to.set_mtime(name, stat.mtime);
+    }
+    let mut source = from.read_file(from_name)?;
     let mut file = to.create_file(name)?;
     fault::point("write.data")?;
     io::copy(&mut source, &mut file)?;

@@ -307,6 +307,12 @@ impl Dir {
         Ok(rustix::fs::syncfs(&self.0)?)
     }
 
+    /// Starts writing to the medium what is not there yet, and waits for it. For a head start only: it proves nothing
+    /// about what is written later.
+    pub fn begin_sync(&self) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(&self.0)?)
+    }
+
     /// Free room of this filesystem.
     pub fn room(&self) -> io::Result<Room> {
         let vfs: StatVfs = rustix::fs::fstatvfs(&self.0)?;
@@ -351,18 +357,30 @@ pub fn is_data(name: &[u8]) -> bool {
     kinds.iter().any(|kind| name.starts_with(kind)) || name == b"security.capability"
 }
 
+/// Room for the names of a few attributes, and what Linux allows: for all names, and for one value (xattr(7)).
+const FEW_XATTRS: usize = 512;
+const MOST_XATTRS: usize = 64 << 10;
+
 /// The extended attributes of an open file or directory that are its data; empty where the filesystem has none.
 pub fn xattrs(file: impl AsFd) -> io::Result<Vec<Xattr>> {
     let file = file.as_fd();
-    let mut list = vec![0; 64 * 1024];
-    let length = match rustix::fs::flistxattr(file, &mut list[..]) {
+    // Most files have few attributes or none; for the others the kernel says that there is no room.
+    let mut list = vec![0; FEW_XATTRS];
+    let listed = match rustix::fs::flistxattr(file, &mut list[..]) {
+        Err(Errno::RANGE) => {
+            list.resize(MOST_XATTRS, 0);
+            rustix::fs::flistxattr(file, &mut list[..])
+        }
+        other => other,
+    };
+    let length = match listed {
         Ok(length) => length,
         Err(Errno::OPNOTSUPP) => 0,
         Err(error) => return Err(error.into()),
     };
     let mut found = Vec::new();
     for name in list.get(..length).unwrap_or_default().split(|&b| b == 0).filter(|name| is_data(name)) {
-        let mut value = vec![0; 64 * 1024];
+        let mut value = vec![0; MOST_XATTRS];
         match rustix::fs::fgetxattr(file, OsStr::from_bytes(name), &mut value[..]) {
             Ok(length) => value.truncate(length),
             // Removed since it was listed.

@@ -9,9 +9,18 @@ use crate::model::digest::{Sha256Digest, TreeDigest};
 use crate::model::entry::Mtime;
 use sha2::{Digest as _, Sha256};
 use std::io::{self, Read};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Deepest nesting followed: `PATH_MAX` allows no more.
 const DEEPEST: usize = 2048;
+/// How many files are read at the same time: each reading waits for the medium, and more than one core can hash.
+const READERS: usize = 4;
+/// How many files wait to be read.
+const MOST_WAITING: usize = 64;
+/// What is read at first, and where more follows.
+const SHORT: usize = 16 << 10;
+const LONG: usize = 128 << 10;
 
 /// What the record of one entry covers.
 #[derive(Debug)]
@@ -57,18 +66,88 @@ impl Record<'_> {
 }
 
 /// The digest of the tree (or single file) at `name`; `None` when nothing is there. With `from_medium`, files are read
-/// from the disk and not from the page cache.
+/// from the disk and not from the page cache. Several files are read at the same time; `seen` gets each entry's size.
 pub fn digest(
     parent: &Dir,
     name: &[u8],
     from_medium: bool,
     seen: &mut dyn FnMut(u64),
 ) -> io::Result<Option<TreeDigest>> {
-    let mut tree = TreeDigest::default();
     let Some(stat) = parent.stat_child(name)? else { return Ok(None) };
-    let mut relative = Vec::new();
-    add(&mut tree, parent, name, stat, &mut relative, from_medium, seen, 0)?;
-    Ok(Some(tree))
+    let (parent, name) = (Arc::new(parent.again()?), name.to_vec());
+    let (files, waiting) = sync_channel::<Found>(MOST_WAITING);
+    // The threads alone hold the receiving end: when all of them are gone, nobody waits for them.
+    let waiting = Arc::new(Mutex::new(waiting));
+    std::thread::scope(|scope| {
+        let read = move |waiting: Arc<Mutex<Receiver<Found>>>| -> io::Result<TreeDigest> {
+            let mut tree = TreeDigest::default();
+            let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            while let Ok(Found { parent, name, stat, relative }) = next() {
+                tree.add(record_of(&parent, &name, stat, &relative, from_medium)?);
+            }
+            Ok(tree)
+        };
+        let mut readers = Vec::new();
+        for _ in 0..READERS {
+            let waiting = Arc::clone(&waiting);
+            let named = std::thread::Builder::new().name("read-back".into());
+            readers.push(named.spawn_scoped(scope, move || read(waiting))?);
+        }
+        drop(waiting);
+        let mut walk = Walk { tree: TreeDigest::default(), files, from_medium, seen };
+        let walked = walk.add(Found { parent, name, stat, relative: Vec::new() }, 0);
+        let Walk { mut tree, files, .. } = walk;
+        drop(files);
+        for reader in readers {
+            let read = reader.join().map_err(|_| io::Error::other("a thread that reads back ended"))?;
+            tree.merge(&read?);
+        }
+        walked.map(|()| Some(tree))
+    })
+}
+
+/// An entry whose record is to be made.
+struct Found {
+    parent: Arc<Dir>,
+    name: Vec<u8>,
+    stat: Stat,
+    relative: Vec<u8>,
+}
+
+/// Finds all entries, and gives the files to the readers.
+struct Walk<'a> {
+    tree: TreeDigest,
+    files: SyncSender<Found>,
+    from_medium: bool,
+    seen: &'a mut dyn FnMut(u64),
+}
+
+impl Walk<'_> {
+    fn add(&mut self, found: Found, depth: usize) -> io::Result<()> {
+        (self.seen)(found.stat.size);
+        if found.stat.kind == Kind::File {
+            return self.files.send(found).map_err(|_| io::Error::other("no thread reads back any more"));
+        }
+        let Found { parent, name, stat, relative } = found;
+        self.tree.add(record_of(&parent, &name, stat, &relative, self.from_medium)?);
+        if stat.kind != Kind::Directory {
+            return Ok(());
+        }
+        if depth == DEEPEST {
+            return Err(io::Error::other("directories are nested too deeply"));
+        }
+        let here = Arc::new(parent.child(&name)?);
+        for child in here.names()? {
+            let Some(stat) = here.stat_child(&child)? else { continue };
+            let mut below = relative.clone();
+            if !below.is_empty() {
+                below.push(b'/');
+            }
+            below.extend_from_slice(&child);
+            self.add(Found { parent: Arc::clone(&here), name: child, stat, relative: below }, depth + 1)?;
+        }
+        Ok(())
+    }
 }
 
 /// The record digest of one entry as it lies on the disk.
@@ -100,48 +179,22 @@ pub fn record_of(
 /// SHA-256 of everything that `content` yields.
 pub fn hash(mut content: impl Read) -> io::Result<Sha256Digest> {
     let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 128 * 1024];
+    // Most files are short; the longer buffer costs more than they do.
+    let (mut short, mut long) = ([0; SHORT], Vec::new());
     loop {
-        match content.read(&mut buffer) {
+        let buffer = if long.is_empty() { &mut short[..] } else { &mut long[..] };
+        match content.read(buffer) {
             Ok(0) => return Ok(Sha256Digest::from_hasher(hasher)),
-            Ok(length) => hasher.update(buffer.get(..length).unwrap_or_default()),
+            Ok(length) => {
+                hasher.update(buffer.get(..length).unwrap_or_default());
+                if length == SHORT && long.is_empty() {
+                    long.resize(LONG, 0);
+                }
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
-}
-
-#[allow(clippy::too_many_arguments, reason = "one recursion over one tree")]
-fn add(
-    tree: &mut TreeDigest,
-    parent: &Dir,
-    name: &[u8],
-    stat: Stat,
-    relative: &mut Vec<u8>,
-    from_medium: bool,
-    seen: &mut dyn FnMut(u64),
-    depth: usize,
-) -> io::Result<()> {
-    tree.add(record_of(parent, name, stat, relative, from_medium)?);
-    seen(stat.size);
-    if stat.kind != Kind::Directory {
-        return Ok(());
-    }
-    if depth == DEEPEST {
-        return Err(io::Error::other("directories are nested too deeply"));
-    }
-    let here = parent.child(name)?;
-    for child in here.names()? {
-        let Some(stat) = here.stat_child(&child)? else { continue };
-        let length = relative.len();
-        if length > 0 {
-            relative.push(b'/');
-        }
-        relative.extend_from_slice(&child);
-        add(tree, &here, &child, stat, relative, from_medium, seen, depth + 1)?;
-        relative.truncate(length);
-    }
-    Ok(())
 }
 
 /// How many entries the tree at `name` has, itself included; 0 when nothing is there.
