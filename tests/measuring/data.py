@@ -1,4 +1,4 @@
-"""The reference data of tests/bench: three apps of a box, the same bytes for the same arguments.
+"""The reference data of tests/bench and tests/measure: three apps of a box, the same bytes for the same arguments.
 
 By length, 60 % does not compress (packs of git), the rest shrinks to about a third (pages of databases and logs, and all
 the small files, which are most of the files).
