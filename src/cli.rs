@@ -54,6 +54,9 @@ pub enum Command {
         /// Which backup, by id or name, where the location holds several (see 'list').
         #[arg(long, value_name = "ID")]
         archive: Option<ArchiveId>,
+        /// All backups at the location, one after the other. What the archives of a borg repository share is read once.
+        #[arg(long, conflicts_with_all = ["archive", "apps"])]
+        all: bool,
         /// Only these apps.
         #[arg(long, value_name = "A,B", value_delimiter = ',')]
         apps: Option<Vec<AppId>>,

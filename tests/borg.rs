@@ -12,7 +12,7 @@ use lifeboat::model::archive::ArchiveSummary;
 use lifeboat::model::digest::Sha256Digest;
 use lifeboat::model::ending::Ending as RunEnding;
 use lifeboat::model::entry::{Entry, EntryKind};
-use lifeboat::model::finding::{Severity, Verdict};
+use lifeboat::model::finding::{Finding, Severity, Verdict};
 use lifeboat::model::path::RelPath;
 use lifeboat::model::progress::{Event, Progress, Silent};
 use lifeboat::source::{self, Archive, Ending, Listing, NoPassphrase, Proof, ReadError};
@@ -48,6 +48,7 @@ fn read(repository: &Repository, name: &str) -> Read {
 /// Entries agree in everything with what lies on the disk below `root`.
 fn assert_like_disk(entries: &[(Entry, Sha256Digest)], root: &Path) {
     let mut first_names = BTreeMap::new();
+    let mut names_of: BTreeMap<u64, u64> = BTreeMap::new();
     for (entry, digest) in entries {
         let path = root.join(entry.path.as_path());
         let meta = fs::symlink_metadata(&path).unwrap();
@@ -66,8 +67,12 @@ fn assert_like_disk(entries: &[(Entry, Sha256Digest)], root: &Path) {
             EntryKind::Symlink { target } => {
                 assert_eq!(fs::read_link(&path).unwrap().as_os_str().as_bytes(), target, "{name}");
             }
-            EntryKind::Fifo => assert!(kind.is_fifo(), "{name}"),
+            EntryKind::Fifo => {
+                assert!(kind.is_fifo(), "{name}");
+                first_names.insert(entry.path.clone(), meta.ino());
+            }
         }
+        *names_of.entry(meta.ino()).or_default() += u64::from(!kind.is_dir());
         assert_eq!(entry.mode, meta.mode() & 0o7777, "{name}");
         assert_eq!((entry.owner.uid, entry.owner.gid), (meta.uid(), meta.gid()), "{name}");
         assert_eq!((entry.mtime.secs, i64::from(entry.mtime.nanos)), (meta.mtime(), meta.mtime_nsec()), "{name}");
@@ -93,6 +98,10 @@ fn assert_like_disk(entries: &[(Entry, Sha256Digest)], root: &Path) {
         }
         let found: BTreeMap<Vec<u8>, Vec<u8>> = entry.xattrs.iter().cloned().collect();
         assert_eq!(found, expected, "{name}");
+    }
+    for (entry, _) in entries.iter().filter(|(entry, _)| entry.kind != EntryKind::Directory) {
+        let meta = fs::symlink_metadata(root.join(entry.path.as_path())).unwrap();
+        assert_eq!(names_of.get(&meta.ino()), Some(&meta.nlink()), "all names of '{}' are there", entry.path);
     }
 }
 
@@ -121,14 +130,16 @@ fn assert_like_json(entries: &[(Entry, Sha256Digest)], repository: &Repository, 
     for ((entry, _), said) in entries.iter().zip(&listed) {
         let (letter, target) = match &entry.kind {
             EntryKind::File { .. } => ("-", None),
-            EntryKind::HardLink { to } => ("h", Some(to.to_string())),
+            EntryKind::HardLink { to } => ("-", Some(to.to_string())),
             EntryKind::Directory => ("d", None),
             EntryKind::Symlink { target } => ("l", String::from_utf8(target.clone()).ok()),
             EntryKind::Fifo => ("p", None),
         };
         let name = &entry.path;
         assert_eq!((said["type"].as_str(), said["healthy"].as_bool()), (Some(letter), Some(true)), "{name}");
-        assert_eq!(said["mode"].as_str().unwrap()[1..], words_of(entry.mode), "{name}");
+        // Its mode alone says that an entry is a hard link, as `ls` does not.
+        let first = if matches!(entry.kind, EntryKind::HardLink { .. }) { "h" } else { letter };
+        assert_eq!(said["mode"].as_str().unwrap(), format!("{first}{}", words_of(entry.mode)), "{name}");
         let owner = (said["uid"].as_u64().unwrap(), said["gid"].as_u64().unwrap());
         assert_eq!(owner, (entry.owner.uid.into(), entry.owner.gid.into()), "{name}");
         for (ours, theirs) in [(&entry.owner.user, &said["user"]), (&entry.owner.group, &said["group"])] {
@@ -195,7 +206,9 @@ fn every_compression_gives_everything_back() {
     rich_tree(tree.path());
     for borg in borgs() {
         for mode in ["none", "repokey"] {
-            for compression in COMPRESSIONS {
+            // Borg 1.1 hides no lengths.
+            let known = |compression: &&str| !compression.starts_with("obfuscate") || borg.version() >= vec![1, 2];
+            for compression in COMPRESSIONS.into_iter().filter(known) {
                 println!("{borg:?} {mode} {compression}");
                 check_one(&borg, mode, compression, tree.path());
             }
@@ -211,11 +224,13 @@ fn what_borg_extracts_is_what_is_read() {
         eprintln!("SKIPPED: only root can extract owners");
         return;
     }
+    fs::hard_link(tree.path().join("tree/fifo"), tree.path().join("tree/second fifo")).unwrap();
     for borg in borgs() {
         let repository = Repository::new(&borg, "repokey", "p");
         repository.create("a", "zlib,1", tree.path());
         let out = tempfile::tempdir().unwrap();
-        repository.run(&["extract", "--numeric-ids", &format!("{}::a", repository.path().display())], out.path());
+        let by_number = if borg.version() < vec![1, 2] { "--numeric-owner" } else { "--numeric-ids" };
+        repository.run(&["extract", by_number, &format!("{}::a", repository.path().display())], out.path());
         let (entries, _) = read(&repository, "a");
         assert_like_disk(&entries, out.path());
     }
@@ -492,7 +507,8 @@ fn a_damaged_part_of_the_list_of_files_costs_the_app_whose_files_it_named_and_no
     let tree = tempfile::tempdir().unwrap();
     let lib = tree.path().join("var/lib");
     for app in ["one", "two"] {
-        for n in 0..2000 {
+        // Borg cuts the list into parts of up to 512 KiB: here less than half of one app's.
+        for n in 0..4000 {
             write(&lib.join(format!("{app}/{n:04} {}", "long name ".repeat(15))), b"");
         }
     }
@@ -502,7 +518,7 @@ fn a_damaged_part_of_the_list_of_files_costs_the_app_whose_files_it_named_and_no
         repository.create("a", "none", tree.path());
         let whole = check(&repository);
         assert_eq!(verdicts(&whole), [Verdict::Intact; 2]);
-        let name = format!("var/lib/two/1000 {}", "long name ".repeat(15));
+        let name = format!("var/lib/two/2000 {}", "long name ".repeat(15));
         let (segment, at) = find(&repository, name.as_bytes());
         flip(&segment, at + 3);
         let verified = check(&repository);
@@ -513,7 +529,7 @@ fn a_damaged_part_of_the_list_of_files_costs_the_app_whose_files_it_named_and_no
         assert_eq!(said.count(), 1, "{:?}", verified.report.findings);
         let two: RelPath = "var/lib/two".parse().unwrap();
         let files = verified.contents.root(&two).unwrap().files;
-        assert!((500..2000).contains(&files), "{files} of 2000 files were found around the damage");
+        assert!((1500..4000).contains(&files), "{files} of 4000 files were found around the damage");
     }
 }
 
@@ -529,7 +545,12 @@ fn a_cut_segment_takes_one_archive_and_leaves_the_other() {
         let listing = listing(&repository);
         let names: Vec<&str> = listing.archives.iter().filter_map(|archive| archive.name.as_deref()).collect();
         assert_eq!(names, ["a"]);
-        assert!(listing.findings.iter().any(|finding| finding.subject == "b" && finding.severity == Severity::Damage));
+        // Borg 1.1 has the list of archives in the same file, so that only the one before is left, without "b".
+        let is_told = |finding: &Finding| match borg.version() < vec![1, 2] {
+            true => finding.advice.contains("newest backup may be missing"),
+            false => finding.subject == "b" && finding.severity == Severity::Damage,
+        };
+        assert!(listing.findings.iter().any(is_told), "{:?}", listing.findings);
         assert_eq!(verdicts(&check(&repository)), [Verdict::Intact; 2]);
     }
 }

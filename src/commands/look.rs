@@ -61,6 +61,23 @@ pub fn verify(
     Ok(if verified.report.is_undamaged() { Ending::Done } else { Ending::VerificationFailed })
 }
 
+/// `lifeboat verify --all`.
+pub fn verify_all(
+    host: &Host,
+    output: &Output,
+    path: &Path,
+    unlock: &mut dyn Unlock,
+    progress: &dyn Progress,
+) -> Result<Ending, Failure> {
+    let reports = prepare::verify_all(host, path, unlock, progress)?;
+    output.show(&reports).map_err(unprinted)?;
+    Ok(match (reports.is_undamaged(), reports.backups.is_empty()) {
+        (true, true) => Ending::NoBackup,
+        (true, false) => Ending::Done,
+        (false, _) => Ending::VerificationFailed,
+    })
+}
+
 /// `lifeboat plan`.
 pub fn plan(
     host: &Host,

@@ -33,7 +33,10 @@ pub fn run(host: &Host, cli: &Cli) -> Ending {
         Command::List { location, deleted, keys } => {
             with_keys(host, &output, keys, |unlock| look::list(host, &output, location, *deleted, unlock))
         }
-        Command::Verify { location, archive, apps, keys } => with_keys(host, &output, keys, |unlock| {
+        Command::Verify { location, all: true, keys, .. } => {
+            with_keys(host, &output, keys, |unlock| look::verify_all(host, &output, location, unlock, progress))
+        }
+        Command::Verify { location, archive, apps, keys, .. } => with_keys(host, &output, keys, |unlock| {
             look::verify(host, &output, location, archive.as_ref(), apps.as_deref(), unlock, progress)
         }),
         Command::Export { location, archive, file, accept_damage, keys } => with_keys(host, &output, keys, |unlock| {

@@ -105,6 +105,33 @@ pub struct Report {
     pub findings: Vec<Finding>,
 }
 
+/// What verification found of all backups at a place.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reports {
+    /// One for each backup, in the order of the place.
+    pub backups: Vec<BackupReport>,
+    /// What was noticed of the place.
+    pub findings: Vec<Finding>,
+}
+
+/// What verification found of one of several backups.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupReport {
+    /// Its name, or its id where it has none.
+    pub backup: String,
+    /// What was found; a backup that could not be opened has a finding that says why.
+    #[serde(flatten)]
+    pub report: Report,
+}
+
+impl Reports {
+    /// Whether no damage was found; the content may still be unproven.
+    pub fn is_undamaged(&self) -> bool {
+        self.backups.iter().all(|one| one.report.is_undamaged())
+            && self.findings.iter().all(|finding| finding.severity < Severity::Damage)
+    }
+}
+
 impl Report {
     /// The verdict for `app`, if it is in the archive.
     pub fn verdict(&self, app: &AppId) -> Option<Verdict> {

@@ -7,7 +7,7 @@ use crate::model::app::AppId;
 use crate::model::archive::{ArchiveSummary, BackupLocation, FoundAs, Generation};
 use crate::model::bytes;
 use crate::model::disk::{Disk, Volume};
-use crate::model::finding::{Finding, Report, Severity, Verdict};
+use crate::model::finding::{Finding, Report, Reports, Severity, Verdict};
 use crate::model::finish::{AppProgress, Stand};
 use crate::model::installation::Installation;
 use crate::model::site::AREA;
@@ -204,6 +204,19 @@ impl View for Report {
             let _ = writeln!(text, "{:<24} {:<14} {} entries", app.name.as_str(), verdict(app.verdict), app.entries);
         }
         text + &findings(&self.findings)
+    }
+}
+
+impl View for Reports {
+    fn text(&self) -> String {
+        let mut text = String::new();
+        for one in &self.backups {
+            text += &wrap("", &format!("Backup {}", one.backup));
+            text += &one.report.text();
+        }
+        text += &findings(&self.findings);
+        let damaged = self.backups.iter().filter(|one| !one.report.is_undamaged()).count();
+        text + &wrap("", &format!("{} backups, {damaged} of them damaged.", self.backups.len()))
     }
 }
 

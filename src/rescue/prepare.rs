@@ -9,7 +9,7 @@ use crate::model::archive::{ArchiveId, Generation};
 use crate::model::bytes;
 use crate::model::ending::Ending;
 use crate::model::entry::{Entry, Owner};
-use crate::model::finding::Report;
+use crate::model::finding::{BackupReport, Finding, Report, Reports, Severity};
 use crate::model::installation::Installation;
 use crate::model::manifest;
 use crate::model::path::RelPath;
@@ -209,6 +209,30 @@ pub fn verify_location(
     let location = location(host, path, unlock)?;
     let mut archive = reach::open(host, &location, archive, unlock)?;
     verify_archive(archive.as_mut(), apps, &mut NoObserver, progress)
+}
+
+/// Verifies every backup at a place. One that cannot be opened or read is a finding; it does not keep the others from
+/// being looked at.
+pub fn verify_all(
+    host: &Host,
+    path: &Path,
+    unlock: &mut dyn Unlock,
+    progress: &dyn Progress,
+) -> Result<Reports, Failure> {
+    let location = location(host, path, unlock)?;
+    let mut backups = Vec::new();
+    let findings = reach::each(host, &location, unlock, &mut |name, opened| {
+        let verified = opened.map_err(Failure::from).and_then(|mut archive| {
+            let verified = verify_archive(archive.as_mut(), None, &mut NoObserver, progress)?;
+            Ok(verified.report)
+        });
+        let report = verified.unwrap_or_else(|failure| {
+            let finding = Finding::new(Severity::Damage, name, failure.sentence, failure.advice);
+            Report { findings: vec![finding], ..Report::default() }
+        });
+        backups.push(BackupReport { backup: name.to_owned(), report });
+    })?;
+    Ok(Reports { backups, findings })
 }
 
 pub(super) fn verify_archive(

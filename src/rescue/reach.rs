@@ -11,7 +11,7 @@ use crate::model::ending::Ending;
 use crate::model::finding::{Finding, Severity};
 use crate::model::survey::Survey;
 use crate::source::old_system::{self, Root, SYSTEM};
-use crate::source::{self, Archive, Listing, ReadError, Unlock};
+use crate::source::{self, Archive, Listing, ReadError, Take, Unlock};
 use crate::survey::target::{self, Access, Target, TargetError, TargetSpec};
 use crate::survey::{self, Place, Surveyed, disks, installation};
 use crate::sys::host::Host;
@@ -161,6 +161,23 @@ pub fn open(
 
 fn open_system(host: &Host, system: &System) -> Result<Box<dyn Archive>, Failure> {
     Ok(old_system::open(host, system.root.clone(), &system.findings)?)
+}
+
+/// Opens every backup at a location, one after the other, and says what was noticed: the installed system first.
+pub fn each(
+    host: &Host,
+    location: &Location,
+    unlock: &mut dyn Unlock,
+    take: &mut Take<'_>,
+) -> Result<Vec<Finding>, Failure> {
+    if let Some(system) = &location.system {
+        let opened = old_system::open(host, system.root.clone(), &system.findings);
+        take(SYSTEM, opened);
+    }
+    match location.has_more {
+        true => Ok(source::each(&location.path, unlock, take)?),
+        false => Ok(Vec::new()),
+    }
 }
 
 /// All backups at a location, the installed system among them, the oldest first; or those that were deleted.

@@ -3,7 +3,7 @@
 use super::borg::Which;
 use super::tar_export::{PassOver, at, open_as, shown};
 use super::unlock::Unlock;
-use super::{Archive, LONGEST_CONFIG, ReadError, borg, open};
+use super::{Archive, LONGEST_CONFIG, ReadError, Take, borg, open};
 use crate::formats::borg_config;
 use crate::model::archive::{ArchiveId, ArchiveSummary, BackupLocation, FoundAs, Generation};
 use crate::model::finding::{Finding, Severity};
@@ -185,6 +185,37 @@ pub fn open_location(
     }
     Err(failed
         .unwrap_or_else(|| ReadError::NotABackup(format!("'{}' holds no archive called '{id}'", shown(location)))))
+}
+
+/// Opens every backup at or below `location`, one after the other, and says what was noticed. Like [`list`], it passes
+/// over packed files in a folder that are no backups.
+pub fn each(location: &Path, unlock: &mut dyn Unlock, take: &mut Take<'_>) -> Result<Vec<Finding>, ReadError> {
+    if let Some(refusal) = borg::refusal(location) {
+        return Err(refusal);
+    }
+    let (found, mut findings) = find(location)?;
+    for place in found {
+        match &place {
+            BackupLocation::OldSystem { .. } => {}
+            BackupLocation::TarExport { path, .. } => {
+                let is_sure = path == location || is_export_of_freedombox(&place);
+                let opened = id_of(path, location).and_then(|id| open_as(path, id));
+                let is_other = match opened.as_ref() {
+                    Err(ReadError::NotABackup(_)) => !is_sure,
+                    _ => false,
+                };
+                if !is_other {
+                    take(&shown(path), opened);
+                }
+            }
+            BackupLocation::BorgRepository { path, .. } => match borg::each(path, unlock, take) {
+                Ok(more) => findings.extend(more),
+                Err(error) if path == location => return Err(error),
+                Err(error) => take(&shown(path), Err(error)),
+            },
+        }
+    }
+    Ok(findings)
 }
 
 fn only_archive(location: &Path, unlock: &mut dyn Unlock) -> Result<ArchiveId, ReadError> {

@@ -15,7 +15,7 @@ mod tar_export;
 mod unlock;
 mod unpack;
 
-pub use location::{Listing, find, list, list_deleted, open_location};
+pub use location::{Listing, each, find, list, list_deleted, open_location};
 pub use tar_export::open;
 pub use unlock::{NoPassphrase, Unlock};
 
@@ -54,6 +54,9 @@ pub trait Archive {
     /// How many bytes [`read`](Self::read) will report, where that is known before.
     fn size(&self) -> Option<ByteSize>;
 }
+
+/// Takes backups one by one, each with the name that is shown for it, or why it cannot be opened.
+pub type Take<'a> = dyn FnMut(&str, Result<Box<dyn Archive>, ReadError>) + 'a;
 
 /// What is done with the entries of an archive.
 pub trait Visitor {

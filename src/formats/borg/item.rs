@@ -34,6 +34,10 @@ const KEYS: [&[u8]; 26] = [
 ];
 /// A map's head and its first key are shorter than this.
 const LONGEST_BEGIN: usize = 24;
+/// Most extended attributes of one item: Linux lists no more than 64 KiB of names, each with an end and a namespace.
+const MOST_XATTRS: u32 = 16 << 10;
+/// What an attribute takes in memory besides its bytes.
+const COST_OF_XATTR: usize = 64;
 /// Longest single item: a file of a terabyte in pieces of borg's usual size needs 25 MiB.
 const LONGEST_ITEM: usize = 64 << 20;
 
@@ -81,7 +85,7 @@ pub struct Item {
     pub acl_default: Option<Vec<u8>>,
     /// BSD file flags: 1 nodump, 2 immutable, 4 append-only.
     pub flags: i128,
-    /// How long the item itself is, packed.
+    /// How long the item itself is, packed, and what its attributes take in memory besides.
     pub length: usize,
     /// Whether it is a part of a file whose backup was interrupted.
     pub is_part: bool,
@@ -123,8 +127,8 @@ impl ItemStream {
         }
         match parse(&mut reader) {
             Ok(mut item) => {
-                item.length = reader.position();
-                self.at += item.length;
+                self.at += reader.position();
+                item.length = reader.position() + COST_OF_XATTR * item.xattrs.len();
                 self.is_astray = false;
                 Ok(Some(item))
             }
@@ -232,6 +236,9 @@ fn xattrs(reader: &mut Reader<'_>) -> Result<Pairs, Trouble> {
         Value::Map(count) => count,
         _ => return Err(Trouble::Wrong("an item's attributes are not a map")),
     };
+    if count > MOST_XATTRS {
+        return Err(Trouble::Wrong("an item has more attributes than a file can have"));
+    }
     let mut pairs = Vec::new();
     for _ in 0..count {
         let name = reader.raw()?;

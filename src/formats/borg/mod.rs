@@ -25,8 +25,9 @@ pub const MANIFEST: ObjectId = [0; 32];
 pub const LONGEST_ENTRY: u32 = 20 << 20;
 /// Longest plain content of one piece of a file or of the item stream.
 pub const LONGEST_CHUNK: usize = 20 << 20;
-/// Longest plain content of the manifest or of one archive's description.
-pub const LONGEST_DESCRIPTION: usize = 200 << 20;
+/// Longest plain content of the manifest or of one archive's description. Both are mostly ids, which do not shrink, so
+/// that an entry holds little more than [`LONGEST_ENTRY`] of them.
+pub const LONGEST_DESCRIPTION: usize = 64 << 20;
 
 /// Why bytes are not the structure that was expected; the text says what is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

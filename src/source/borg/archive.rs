@@ -28,8 +28,10 @@ use std::sync::Arc;
 const THREADS: (usize, usize) = (2, 16);
 /// Fewest of them where each reading waits for another machine.
 const THREADS_OF_REMOTE: usize = 4;
-/// Most findings about damaged files; all of them are told to the visitor.
+/// Most findings about damaged files, and about lost parts of the list; all of them are told to the visitor.
 const MOST_FINDINGS: usize = 100;
+/// How many damaged files are remembered by name, for the hard links to them.
+const MOST_DAMAGED: usize = 100_000;
 
 /// One archive.
 pub(super) struct BorgArchive {
@@ -113,8 +115,7 @@ impl BorgArchive {
             let entry = match planned.meaning {
                 Meaning::Entry(entry) => *entry,
                 Meaning::Lost(what) => {
-                    let advice = "what it named is not in this backup any more; look for another one";
-                    losses.findings.push(Finding::new(Severity::Damage, &self.name, what, advice));
+                    losses.lose(&self.name, what);
                     visitor.lost();
                     continue;
                 }
@@ -131,7 +132,7 @@ impl BorgArchive {
                     1;
             }
             if let EntryKind::HardLink { to } = &entry.kind
-                && losses.damaged.contains(to)
+                && losses.may_be_damaged(to)
             {
                 losses.add(&entry, &format!("it is another name of '{to}', which is damaged"));
                 visitor.damaged(&entry);
@@ -251,7 +252,11 @@ impl Archive for BorgArchive {
 #[derive(Default)]
 struct Losses {
     findings: Vec<Finding>,
+    /// The first of the damaged files, and how many there are.
     damaged: BTreeSet<RelPath>,
+    count: u64,
+    /// How many parts of the list of files are lost.
+    parts: usize,
     /// How many entries were left out for a reason.
     left_out: BTreeMap<&'static str, u64>,
 }
@@ -262,12 +267,30 @@ impl Losses {
             let advice = "take this file from another backup";
             self.findings.push(Finding::new(Severity::Damage, entry.path.to_string(), what, advice));
         }
-        self.damaged.insert(entry.path.clone());
+        // A path may come again.
+        if self.damaged.len() >= MOST_DAMAGED || self.damaged.insert(entry.path.clone()) {
+            self.count += 1;
+        }
+    }
+
+    /// Takes a part of the list of files that cannot be read.
+    fn lose(&mut self, name: &str, what: String) {
+        self.parts += 1;
+        if self.parts <= MOST_FINDINGS {
+            let advice = "what it named is not in this backup any more; look for another one";
+            self.findings.push(Finding::new(Severity::Damage, name, what, advice));
+        }
+    }
+
+    /// Whether a file that came before is damaged. Where too many are to remember them, each may be.
+    fn may_be_damaged(&self, path: &RelPath) -> bool {
+        self.damaged.contains(path) || self.damaged.len() >= MOST_DAMAGED
     }
 
     fn into_findings(mut self, name: &str) -> Vec<Finding> {
-        if self.damaged.len() > MOST_FINDINGS {
-            let what = format!("{} files are damaged, not all of them are listed", self.damaged.len());
+        let more = [(self.count, "files are damaged"), (self.parts as u64, "parts of the list of files are lost")];
+        for (count, what) in more.into_iter().filter(|(count, _)| *count > MOST_FINDINGS as u64) {
+            let what = format!("{count} {what}, not all of them are listed");
             self.findings.push(Finding::new(Severity::Damage, name, what, ""));
         }
         for (why, count) in self.left_out {

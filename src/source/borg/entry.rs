@@ -39,30 +39,33 @@ pub(super) fn meaning(item: &mut Item, is_sparse: bool) -> Result<Meaning, ReadE
         Err(BadPath::Empty) => return Ok(Meaning::Nothing("the entry of the root folder itself was left out")),
         Err(bad) => return Err(corrupt(&bad.to_string())),
     };
+    let another_name = |first: &[u8]| -> Result<EntryKind, ReadError> {
+        Ok(EntryKind::HardLink { to: RelPath::parse(first).map_err(|bad| corrupt(&bad.to_string()))? })
+    };
     let kind = match item.mode & TYPE {
         0o100_000 => match item.source.take().filter(|_| item.chunks.is_none()) {
             None => EntryKind::File {
                 size: size(item).ok_or_else(|| corrupt("its length is not that of its content"))?,
                 sparse: is_sparse,
             },
-            Some(first) => {
-                let to = RelPath::parse(&first).map_err(|bad| corrupt(&bad.to_string()))?;
-                if to == path {
-                    // A path of several names comes again where two of the paths to back up overlap.
-                    return Ok(Meaning::Nothing("a hard link to itself was left out; the file came before"));
-                }
-                EntryKind::HardLink { to }
-            }
+            Some(first) => another_name(&first)?,
         },
         0o040_000 => EntryKind::Directory,
         0o120_000 => {
             let target = item.source.take().filter(|target| !target.is_empty() && !target.contains(&0));
             EntryKind::Symlink { target: target.ok_or_else(|| corrupt("it is a symbolic link to nothing"))? }
         }
-        0o010_000 => EntryKind::Fifo,
+        0o010_000 => match item.source.take() {
+            None => EntryKind::Fifo,
+            Some(first) => another_name(&first)?,
+        },
         0o020_000 | 0o060_000 => return Err(unsupported("device files are not restored".into())),
         other => return Err(unsupported(format!("files of type {:o} are not restored", other >> 12))),
     };
+    if matches!(&kind, EntryKind::HardLink { to } if *to == path) {
+        // A path of several names comes again where two of the paths to back up overlap.
+        return Ok(Meaning::Nothing("a hard link to itself was left out; the file came before"));
+    }
     let id = |value: i128| u32::try_from(value).map_err(|_| corrupt("its owner is out of range"));
     let secs = i64::try_from(item.mtime.div_euclid(NANOS)).map_err(|_| corrupt("its time is out of range"))?;
     let nanos = u32::try_from(item.mtime.rem_euclid(NANOS)).unwrap_or_default();

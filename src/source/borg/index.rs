@@ -1,6 +1,6 @@
 //! Where each object lies, in little memory; and how that is found out from the segments alone.
 
-use super::storage::fill;
+use super::storage::fill_around;
 use crate::formats::borg::ObjectId;
 use crate::formats::borg::index::{self, Place};
 use crate::formats::borg::segment::{self, HEAD, Head, Kind, MAGIC};
@@ -40,9 +40,18 @@ impl Index {
     }
 
     pub(super) fn find(&self, id: &ObjectId) -> Option<Place> {
+        self.0.get(self.position(id)?).map(|(_, place)| *place)
+    }
+
+    /// The how manieth object it is, in the order of their ids.
+    pub(super) fn position(&self, id: &ObjectId) -> Option<usize> {
         let key = key(id);
-        let at = self.0.binary_search_by(|(other, _)| other.cmp(&key)).ok()?;
-        self.0.get(at).map(|(_, place)| *place)
+        self.0.binary_search_by(|(other, _)| other.cmp(&key)).ok()
+    }
+
+    /// How many objects there are.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
     }
 
     /// Where there are objects, in the order of the files.
@@ -147,8 +156,8 @@ impl Walk<'_> {
 
     fn is_sound(&self, at: u64, head: &Head) -> io::Result<bool> {
         let mut entry = vec![0; head.size as usize];
-        let got = fill(self.file, &mut entry, at)?;
-        Ok(got == entry.len() && segment::is_sound(&entry, head))
+        let (got, is_whole) = fill_around(self.file, &mut entry, at)?;
+        Ok(is_whole && got == entry.len() && segment::is_sound(&entry, head))
     }
 
     /// Up to `count` bytes from `at`; fewer where the file ends.
@@ -157,7 +166,7 @@ impl Walk<'_> {
         let is_there = inside.is_some_and(|skip| skip + count <= self.window.len());
         if !is_there {
             self.window.resize(WINDOW, 0);
-            let got = fill(self.file, &mut self.window, at)?;
+            let (got, _) = fill_around(self.file, &mut self.window, at)?;
             self.window.truncate(got);
             self.start = at;
         }

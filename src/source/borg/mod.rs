@@ -14,13 +14,16 @@ mod repository;
 mod storage;
 
 use super::unlock::Unlock;
-use super::{Archive, ReadError};
+use super::{Archive, ReadError, Take};
 use crate::model::archive::{ArchiveId, ArchiveSummary};
 use crate::model::finding::{Finding, Severity};
 use archive::BorgArchive;
 use repository::Repository;
 use std::path::Path;
 use std::sync::Arc;
+
+/// How many backups that cannot be read are listed one by one.
+const MOST_UNREADABLE: usize = 100;
 
 /// Why an object cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +63,7 @@ pub(super) fn summaries(
     let opened = Repository::open(path, unlock)?;
     let repository = Arc::new(if which == Which::Deleted { opened.deleted() } else { opened });
     let (mut summaries, mut findings) = (Vec::new(), repository.findings().to_vec());
+    let mut unreadable = 0;
     for listed in repository.archives() {
         let name = listed.shown_name();
         if listed.is_checkpoint() {
@@ -72,10 +76,17 @@ pub(super) fn summaries(
         match summary {
             Ok(summary) => summaries.push(summary),
             Err(error) => {
-                let advice = "other backups in the repository may be whole";
-                findings.push(Finding::new(Severity::Damage, name, error.to_string(), advice));
+                unreadable += 1;
+                if unreadable <= MOST_UNREADABLE {
+                    let advice = "other backups in the repository may be whole";
+                    findings.push(Finding::new(Severity::Damage, name, error.to_string(), advice));
+                }
             }
         }
+    }
+    if unreadable > MOST_UNREADABLE {
+        let what = format!("{unreadable} of its backups cannot be read, not all of them are listed");
+        findings.push(Finding::new(Severity::Damage, super::tar_export::shown(path), what, ""));
     }
     Ok((summaries, findings))
 }
@@ -97,6 +108,17 @@ pub(super) fn open(
         return Ok(None);
     }
     pick(&Arc::new(Repository::open(path, unlock)?.deleted()), |listed| listed.id == *id)
+}
+
+/// Opens all archives of the repository at `path` that it lists, one after the other, and says what was noticed. What
+/// several of them share is checked only once.
+pub(super) fn each(path: &Path, unlock: &mut dyn Unlock, take: &mut Take<'_>) -> Result<Vec<Finding>, ReadError> {
+    let repository = Arc::new(Repository::open(path, unlock)?);
+    for listed in repository.archives().iter().filter(|listed| !listed.is_checkpoint()) {
+        let opened = BorgArchive::open(&repository, listed);
+        take(&listed.shown_name(), opened.map(|archive| Box::new(archive) as Box<dyn Archive>));
+    }
+    Ok(repository.findings().to_vec())
 }
 
 fn pick(

@@ -103,14 +103,18 @@ impl Repository {
                 authenticate(path, &raw, &opener, &mut findings)?;
                 manifest::parse(&raw).map_err(|bad| list_damaged(path, &Fault::bad(bad)))?
             }
-            Err(fault @ Fault::Io(_)) => return Err(list_damaged(path, &fault)),
             Err(fault) => {
                 let what = format!(
                     "the list of archives is lost ({fault}); all objects were looked through for archives instead"
                 );
                 let advice = "archives that were deleted lately may be among them, renamed ones may be missing";
                 findings.push(Finding::new(Severity::Warning, shown(path), what, advice));
-                find_archives(&storage, &opener, &mut decoder)
+                let found = find_archives(&storage, &opener, &mut decoder);
+                // A medium that gives nothing at all is no repository without archives.
+                if let (true, Fault::Io(_)) = (found.is_empty(), &fault) {
+                    return Err(list_damaged(path, &fault));
+                }
+                found
             }
         };
         Ok(Repository { storage, opener, archives: archives.into_iter().filter_map(Named::new).collect(), findings })
@@ -167,10 +171,7 @@ fn mode_of(storage: &Storage) -> Result<Mode, Fault> {
         let size = storage.read(id, 0, &mut entry)?;
         Mode::of(entry.get(HEAD..size).unwrap_or_default()).map_err(Fault::bad)
     };
-    match read(&MANIFEST) {
-        Err(fault @ (Fault::Missing | Fault::Bad(_))) => storage.ids().find_map(|id| read(&id).ok()).ok_or(fault),
-        other => other,
-    }
+    read(&MANIFEST).or_else(|fault| storage.ids().find_map(|id| read(&id).ok()).ok_or(fault))
 }
 
 /// Checks that a manifest is meant to be one.

@@ -5,6 +5,7 @@
 
 use super::Fault;
 use super::index::{Deletions, Index, replay};
+use crate::formats::borg::item::Chunk;
 use crate::formats::borg::segment::{self, COMMIT, HEAD, Kind, MAGIC, MAGIC_OF_ATTIC};
 use crate::formats::borg::{LONGEST_ENTRY, ObjectId, index};
 use crate::model::finding::{Finding, Severity};
@@ -16,12 +17,15 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// How many segment files are kept open.
 const MOST_OPEN: usize = 64;
 /// Buffers grow in steps of this, so that they do so rarely.
 const STEP: usize = 256 << 10;
+/// What the system reads from a medium at least.
+const PAGE: usize = 4 << 10;
 /// What is read where the length of an entry is not known before.
 const GUESS: usize = 8 << 10;
 
@@ -34,6 +38,8 @@ pub(super) struct Storage {
     hint: Option<Index>,
     /// From the segments, made when it is needed.
     truth: OnceLock<Index>,
+    /// By the objects' order in the index: one more than the length of the plain content that was found good.
+    known_good: OnceLock<Vec<AtomicU32>>,
     open: Mutex<HashMap<u32, Arc<File>>>,
     /// Whether reading means asking another machine, and waiting for it.
     pub(super) is_remote: bool,
@@ -44,29 +50,18 @@ pub(super) struct Storage {
 impl Storage {
     /// Looks at the files below `path`.
     pub(super) fn open(path: &Path) -> Result<Storage, ReadError> {
-        let mut segments = list_segments(&path.join("data"))?;
+        let mut findings = Vec::new();
+        let mut segments = list_segments(&path.join("data"), &mut findings)?;
         if let Some(first) = segments.values().next()
-            && starts_with(first, MAGIC_OF_ATTIC)?
+            && starts_with(first, MAGIC_OF_ATTIC)
         {
             return Err(ReadError::Unsupported {
                 entry: format!("'{}'", shown(path)),
                 what: "it is a repository of Attic; 'borg upgrade' turns a copy of it into one that can be read".into(),
             });
         }
-        let mut findings = locks(path);
-        let mut last = None;
-        for (number, file) in segments.iter().rev() {
-            if is_committed(file)? {
-                last = Some(*number);
-                break;
-            }
-        }
-        let Some(last) = last else {
-            return Err(ReadError::Corrupt {
-                place: format!("in '{}'", shown(path)),
-                what: "the repository has no completed transaction".into(),
-            });
-        };
+        findings.extend(locks(path));
+        let last = last_transaction(path, &segments, &mut findings)?;
         let tail = segments.split_off(&last.saturating_add(1));
         if !tail.is_empty() {
             let what = "a backup was interrupted; what it had written is not complete and was left out";
@@ -80,15 +75,37 @@ impl Storage {
                 None
             }
         };
-        let (truth, open) = (OnceLock::new(), Mutex::default());
+        let (truth, known_good, open) = (OnceLock::new(), OnceLock::new(), Mutex::default());
         let is_remote = is_remote(path);
-        Ok(Storage { segments, hint, truth, open, is_remote, findings })
+        Ok(Storage { segments, hint, truth, known_good, open, is_remote, findings })
     }
 
     /// Whether there is such an object.
     pub(super) fn has(&self, id: &ObjectId) -> bool {
-        let index = self.hint.as_ref().unwrap_or_else(|| self.truth());
-        index.find(id).is_some()
+        self.index().find(id).is_some()
+    }
+
+    fn index(&self) -> &Index {
+        self.hint.as_ref().unwrap_or_else(|| self.truth())
+    }
+
+    /// Whether a piece of content, with just this length, was found good before.
+    pub(super) fn is_known_good(&self, chunk: &Chunk) -> bool {
+        let known = self.known_good_of(&chunk.id);
+        known.is_some_and(|length| length.load(Ordering::Relaxed) == chunk.size.saturating_add(1))
+    }
+
+    /// Remembers that a piece of content is good.
+    pub(super) fn set_known_good(&self, chunk: &Chunk) {
+        if let Some(length) = self.known_good_of(&chunk.id) {
+            length.store(chunk.size.saturating_add(1), Ordering::Relaxed);
+        }
+    }
+
+    fn known_good_of(&self, id: &ObjectId) -> Option<&AtomicU32> {
+        let index = self.index();
+        let known = self.known_good.get_or_init(|| (0..index.len()).map(|_| AtomicU32::new(0)).collect());
+        known.get(index.position(id)?)
     }
 
     /// Every object there is, in the order of the files.
@@ -130,7 +147,7 @@ impl Storage {
     /// The same files with all objects that were deleted and are still there.
     pub(super) fn with_deleted(mut self) -> Storage {
         let all = self.replay(Deletions::AreIgnored);
-        (self.hint, self.truth) = (None, OnceLock::from(all));
+        (self.hint, self.truth, self.known_good) = (None, OnceLock::from(all), OnceLock::new());
         self
     }
 
@@ -141,7 +158,7 @@ impl Storage {
             _ => HEAD + stored.min(LONGEST_ENTRY) as usize,
         };
         make_room(entry, expected);
-        let got = fill(&file, entry.get_mut(..expected).unwrap_or_default(), u64::from(place.offset))?;
+        let got = fill_twice(&file, entry.get_mut(..expected).unwrap_or_default(), u64::from(place.offset))?;
         let head = segment::parse(entry.get(..got).unwrap_or_default()).map_err(Fault::bad)?;
         if head.kind != Kind::Put(*id) {
             return Err(Fault::Bad("another object lies at its place".into()));
@@ -150,7 +167,7 @@ impl Storage {
         if size > got {
             entry.resize(entry.len().max(size), 0);
             let rest = entry.get_mut(got..size).unwrap_or_default();
-            if fill(&file, rest, u64::from(place.offset) + got as u64)? < size - got {
+            if fill_twice(&file, rest, u64::from(place.offset) + got as u64)? < size - got {
                 return Err(Fault::Bad("its file ends early".into()));
             }
         }
@@ -199,20 +216,99 @@ pub(super) fn fill(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<us
     Ok(got)
 }
 
+/// Like [`fill`], with a second attempt: some media give on the second one what they refused on the first.
+fn fill_twice(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    fill(file, buffer, offset).or_else(|_| fill(file, buffer, offset))
+}
+
+/// Like [`fill`], around what the medium does not give: that is zeros, page by page. Says whether there was any.
+pub(super) fn fill_around(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<(usize, bool)> {
+    if let Ok(got) = fill(file, buffer, offset) {
+        return Ok((got, true));
+    }
+    let length = file.metadata()?.len().saturating_sub(offset);
+    let end = usize::try_from(length).unwrap_or(usize::MAX).min(buffer.len());
+    let (mut at, mut is_whole) = (0, true);
+    while at < end {
+        // To the end of the page, so that each bad one costs only itself.
+        let step = PAGE - usize::try_from((offset + at as u64) % PAGE as u64).unwrap_or(0);
+        let next = at.saturating_add(step).min(end);
+        let page = buffer.get_mut(at..next).unwrap_or_default();
+        if fill(file, page, offset + at as u64).is_err() {
+            page.fill(0);
+            is_whole = false;
+        }
+        at = next;
+    }
+    Ok((end, is_whole))
+}
+
 /// Every segment file that is not empty: only numbers count, and an empty file is a deleted one.
-fn list_segments(data: &Path) -> Result<BTreeMap<u32, PathBuf>, ReadError> {
+fn list_segments(data: &Path, findings: &mut Vec<Finding>) -> Result<BTreeMap<u32, PathBuf>, ReadError> {
     let mut segments = BTreeMap::new();
-    for folder in numbered(data)?.into_values() {
-        if folder.is_dir() {
-            for (number, file) in numbered(&folder)? {
-                let meta = std::fs::metadata(&file).map_err(|error| at(&file, &error))?;
-                if meta.is_file() && meta.len() > 0 {
-                    segments.insert(number, file);
-                }
+    for folder in numbered(data)?.into_values().filter(|folder| folder.is_dir()) {
+        let files = match numbered(&folder) {
+            Ok(files) => files,
+            Err(error) => {
+                let advice = "what lies in it is missing from the backups";
+                findings.push(Finding::new(Severity::Warning, shown(&folder), error.to_string(), advice));
+                continue;
+            }
+        };
+        // What cannot be looked at is no less a segment; reading it will tell.
+        let is_segment = |file: &PathBuf| std::fs::metadata(file).map_or(true, |meta| meta.is_file() && meta.len() > 0);
+        segments.extend(files.into_iter().filter(|(_, file)| is_segment(file)));
+    }
+    Ok(segments)
+}
+
+/// The number of the last transaction that was completed. Its end is marked in the last segment; borg writes the files
+/// whose names have its number after that, so that they vouch for it where the mark is damaged or cannot be read.
+fn last_transaction(
+    path: &Path,
+    segments: &BTreeMap<u32, PathBuf>,
+    findings: &mut Vec<Finding>,
+) -> Result<u32, ReadError> {
+    let mut marked = None;
+    for (number, file) in segments.iter().rev() {
+        match is_committed(file) {
+            Ok(false) => {}
+            Ok(true) => {
+                marked = Some(*number);
+                break;
+            }
+            Err(error) => {
+                let what = format!("the end of a file cannot be read: {error}");
+                let advice = "the newest backup may be missing from the list";
+                findings.push(Finding::new(Severity::Warning, shown(path), what, advice));
             }
         }
     }
-    Ok(segments)
+    let vouched = vouched(path).filter(|vouched| segments.range(..=vouched).next().is_some());
+    match (marked, vouched) {
+        (marked, Some(vouched)) if marked.is_none_or(|marked| marked < vouched) => {
+            let what = "the mark of the last transaction's end is damaged; the repository's index says that it was \
+                        completed";
+            let advice = "the newest backup may be missing from the list";
+            findings.push(Finding::new(Severity::Warning, shown(path), what, advice));
+            Ok(vouched)
+        }
+        (Some(marked), _) => Ok(marked),
+        (None, _) => Err(ReadError::Corrupt {
+            place: format!("in '{}'", shown(path)),
+            what: "the repository has no completed transaction".into(),
+        }),
+    }
+}
+
+/// The greatest number of a transaction for which there are files.
+fn vouched(path: &Path) -> Option<u32> {
+    let number = |name: &std::ffi::OsStr| -> Option<u32> {
+        let (kind, number) = name.to_str()?.split_once('.')?;
+        let is_kind = ["index", "hints", "integrity"].contains(&kind);
+        number.parse().ok().filter(|_| is_kind && number.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    std::fs::read_dir(path).ok()?.filter_map(|entry| number(&entry.ok()?.file_name())).max()
 }
 
 fn numbered(folder: &Path) -> Result<BTreeMap<u32, PathBuf>, ReadError> {
@@ -228,10 +324,10 @@ fn numbered(folder: &Path) -> Result<BTreeMap<u32, PathBuf>, ReadError> {
     Ok(found)
 }
 
-fn starts_with(path: &Path, magic: &[u8]) -> Result<bool, ReadError> {
+fn starts_with(path: &Path, magic: &[u8]) -> bool {
     let mut first = [0; 8];
-    let got = fill(&open_regular(path)?, &mut first, 0).map_err(|error| at(path, &error))?;
-    Ok(first.get(..got) == Some(magic))
+    let got = open_regular(path).ok().and_then(|file| fill_twice(&file, &mut first, 0).ok());
+    got.and_then(|got| first.get(..got)) == Some(magic)
 }
 
 /// Whether the last entry of a segment file completes a transaction.
@@ -242,7 +338,7 @@ fn is_committed(path: &Path) -> Result<bool, ReadError> {
         let shortest = (MAGIC.len() + COMMIT.len()) as u64;
         let mut last = [0; COMMIT.len()];
         Ok(length >= shortest
-            && fill(&file, &mut last, length - COMMIT.len() as u64)? == COMMIT.len()
+            && fill_twice(&file, &mut last, length - COMMIT.len() as u64)? == COMMIT.len()
             && last == COMMIT)
     };
     read().map_err(|error| at(path, &error))
