@@ -113,27 +113,33 @@ class Machine:
         return fresh.read_bytes()
 
     def _initramfs(self):
-        """Three archives: what comes from packages and seldom changes, Lifeboat itself, and the other architectures'
-        programs, which stay compressed until a box needs one."""
+        """Four archives: what comes from packages and seldom changes, the scripts, Lifeboat's program, and the programs
+        of the other architectures, which stay compressed until a box needs one."""
         system, count = self._system()
-        own = initramfs.Cpio(self.epoch)
+        scripts = initramfs.Cpio(self.epoch)
         for path, value in self.parser["initramfs"].items():
             source, mode = value.split()
-            own.file(path, (definition.FOLDER / source).read_bytes(), int(mode, 8))
-        own.file("usr/bin/lifeboat", self.binaries[self.arch].read_bytes(), 0o755)
+            scripts.file(path, (definition.FOLDER / source).read_bytes(), int(mode, 8))
+        packed = {arch: self._program(binary) for arch, binary in self.binaries.items()}
         others = initramfs.Cpio(self.epoch)
-        for arch, binary in sorted(self.binaries.items()):
-            if arch != self.arch:
-                packed = self.workshop.compress(binary.read_bytes())
-                others.file(f"usr/share/lifeboat/{arch}/lifeboat.zst", packed)
-        plain = [system.write(), own.write(), others.write()]
-        parts = [self.workshop.compress(part) for part in plain[:2]] + plain[2:]
+        for arch in sorted(packed.keys() - {self.arch}):
+            others.file(f"usr/share/lifeboat/{arch}/lifeboat.cpio.zst", packed[arch])
+        system, others = system.write(), others.write()
+        parts = [self.workshop.compress(system), self.workshop.compress(scripts.write()), packed[self.arch], others]
         # The kernel looks for the next archive at a multiple of four.
         parts = [part + b"\0" * (-len(part) % 4) for part in parts]
-        sizes = " + ".join(f"{len(part) / 1e6:.1f}" for part in parts)
-        unpacked = f"{sum(map(len, plain)) / 1e6:.1f} MB unpacked, {count} modules"
-        report(f"{self.arch} initramfs", sum(map(len, parts)), f"({sizes}: system, lifeboat, others; {unpacked})")
+        sizes = " + ".join(f"{len(part) / 1e6:.1f}" for part in (parts[0] + parts[1], *parts[2:]))
+        unpacked = len(system) + self.binaries[self.arch].stat().st_size + len(others)
+        more = f"({sizes}: system, program, others; {unpacked / 1e6:.1f} MB unpacked, {count} modules)"
+        report(f"{self.arch} initramfs", sum(map(len, parts)), more)
         return b"".join(parts)
+
+    def _program(self, binary):
+        """A program as an archive of its own, of this one file. The initramfs of the other architectures holds the same
+        bytes as a file, so that the image's compression finds them again."""
+        alone = initramfs.Cpio(self.epoch)
+        alone.entries["usr/bin/lifeboat"] = (0o100755, binary.read_bytes(), (0, 0))
+        return self.workshop.compress(alone.write())
 
     def _system(self):
         cpio = initramfs.Cpio(self.epoch)
