@@ -162,15 +162,19 @@ def boot(stage, board):
     """Boots to the first question and switches off properly: (seconds to it)."""
     folder = stage.scene(f"boot-{board}", board)
     with booted(stage, folder, board) as machine:
-        walk(machine, [Step(FIRST, text="q"), Step("after", option="(?i)power off")])
+        walk(machine, stop_at("choose-box"))
         machine.wait_off(120)
     status = on_stick(folder / "stick.img", "status.txt")
     assert status and status.startswith("LIFEBOAT: STOPPED"), f"status.txt is {status!r}"
     return {"question": machine.first_question}
 
 
-# The first question of a dialogue in which one box and one backup are there.
-FIRST = "choose-box"
+LANGUAGE = Step("language", option="English", optional=True)
+
+
+def stop_at(question, after=Step("after", option="(?i)power off")):
+    """Stops the guide at its first question but the language, and goes on from there."""
+    return [LANGUAGE, Step(question, text="q"), after]
 
 
 def restore(stage, board):
@@ -282,7 +286,7 @@ def disks_swapped(stage, board="uefi"):
         machine.plug(1)
         machine.watch(8)
         look_again = Step("no-box", option="(?i)look again")
-        walk(machine, [look_again, *restore_everything(stage.hostname)[:-1]], until=r"^\[after\]")
+        walk(machine, [LANGUAGE, look_again, *restore_everything(stage.hostname)[:-1]], until=r"^\[after\]")
         machine.wait(rb"^> \Z", 60)
         machine.unplug(1)
         machine.watch(2)
@@ -301,13 +305,14 @@ def power_cut_twice(stage, board="uefi"):
     """The power goes in the middle of the restore, and again while it goes on; the third start finishes it."""
     folder = stage.scene("power-cut")
     usual = restore_everything(stage.hostname)
-    until_consent = usual[: 1 + next(at for at, step in enumerate(usual) if step.id == "consent")]
+    ids = [step.id for step in usual]
+    box, consent = ids.index("choose-box") + 1, ids.index("consent") + 1
     # Where the backup was not read to its end, it is chosen again.
-    rest = [dataclasses.replace(step, optional=True) for step in usual[1:-1]]
-    again = [usual[0], Step("earlier-restore", option="(?i)go on"), *rest, usual[-1]]
+    rest = [dataclasses.replace(step, optional=True) for step in usual[box:-1]]
+    again = [*usual[:box], Step("earlier-restore", option="(?i)go on"), *rest, usual[-1]]
     writing = "writing beside the old data"
     with booted(stage, folder, board) as machine:
-        walk(machine, until_consent)
+        walk(machine, usual[:consent])
         machine.wait(writing, ANSWER_TIMEOUT)
         machine.watch(0.7)
     with booted(stage, folder, board) as machine:
@@ -348,7 +353,7 @@ def screen_only(stage, board="bios"):
     folder = stage.scene("screen")
     machine = Machine(folder / "machine", disks(folder, board), board=board, screen=True)
     with machine:
-        machine.wait_screen(rf"^\[{FIRST}\]", BOOT_TIMEOUT)
+        machine.wait_screen(r"^\[(language|choose-box)\]", BOOT_TIMEOUT)
         machine.watch(3)
         machine.picture(folder / "screen.ppm")
         machine.type("q")
@@ -384,11 +389,7 @@ def medium_is_no_target(stage, board="uefi"):
     run("e2label", f"{folder / 'box.img'}?offset={ROOT_OFFSET}", "LIFEBOAT")
     before = digest(folder / "box.img")
     with booted(stage, folder, board) as machine:
-        assert b"[no-box]" in machine.console, f"it was offered:\n{machine.tail()}"
-        machine.type("q")
-        machine.wait(r"^\[after\]", 60)
-        machine.wait(rb"^> \Z", 60)
-        machine.type("2")
+        walk(machine, stop_at("no-box", Step("after", text="2")))
         machine.wait(r"# \Z", 30)
         machine.type("lifeboat plan --from $(findfs LABEL=BACKUPUSB) --onto /dev/vda; echo code=$?")
         machine.wait(r"^code=17", 120)
@@ -424,7 +425,7 @@ def volumes(stage, board="uefi"):
     together = [stick, mirror, backup, box]
     with booted(stage, folder, board, together, until=r"^\[unlock\]") as machine:
         unlocked(machine)
-        walk(machine, [Step(FIRST, text="q"), usual_end(stage)])
+        walk(machine, stop_at("choose-box"))
         machine.wait_off(120)
     assert (digest(folder / "mirror.img"), digest(folder / "backup.img")) == before, "looking changed a disk"
     with booted(stage, folder, board, together, until=r"^\[unlock\]") as machine:
@@ -466,10 +467,6 @@ def in_shell(machine, command, until):
     machine.wait(until, 300)
     machine.type("poweroff -f")
     machine.wait_off(120)
-
-
-def usual_end(stage):
-    return restore_everything(stage.hostname)[-1]
 
 
 def start_times(stage, board="uefi"):

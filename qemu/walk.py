@@ -15,7 +15,7 @@ import sys
 import boards
 from machine import Disk, Machine, MachineError
 
-BOOT_TIMEOUT = 300
+BOOT_TIMEOUT = 600
 # Verification and restore of the sample take seconds; a busy machine without virtualisation may be slow.
 ANSWER_TIMEOUT = 900
 # What stands under the first pages of a long text.
