@@ -857,6 +857,10 @@ fn a_wrong_target_is_refused_and_not_changed() {
     disks::sh(&format!("mke2fs -q -t ext4 -L LIFEBOAT -d {} {}", tree.display(), medium.display()));
     let before = disks::digest(&medium);
     assert!(matches!(open(&medium), TargetError::BootMedium(_)));
+    let seen = survey(&host, &[Place::Image(medium.clone())], &|_| true).unwrap();
+    assert!(seen.survey.installations.is_empty(), "a box on the medium is offered: {:?}", seen.survey);
+    assert!(seen.survey.findings.iter().any(|finding| finding.what.contains("own medium")));
+    drop(seen);
     assert_eq!(disks::digest(&medium), before);
     // In use: mounted elsewhere, or behind a loop device.
     let busy = disks::blank(&folder.path().join("busy"), 24);

@@ -123,7 +123,18 @@ fn look_at_disk(host: &Host, disk: Disk, found: &mut Surveyed, confirm: &dyn Fn(
                         )),
                     }
                 }
+                let before = found.survey.installations.len();
                 look_at_root(host, mounted.path(), &volume.name, Some(volume), &mut found.survey, confirm);
+                if disk.boot_medium && found.survey.installations.len() > before {
+                    // Nothing is ever restored onto the medium, so no box is offered there; backups may lie on it.
+                    found.survey.installations.truncate(before);
+                    found.survey.findings.push(Finding::new(
+                        Severity::Note,
+                        &volume.name,
+                        "the FreedomBox system on it is left out, because it is on Lifeboat's own medium",
+                        "if it is not: give the filesystem called LIFEBOAT on this disk another name",
+                    ));
+                }
                 found.mounts.push(Held { volume: volume.name.clone(), mounted });
             }
             None => continue,
