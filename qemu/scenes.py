@@ -415,8 +415,8 @@ def volumes(stage, board="uefi"):
     mirror = Disk(folder / "mirror.img", bus=boards.BOARDS[board].disks, keep=True, serial="MIRROR")
     move = (
         "mkdir -p /run/lock/lvm /run/mdadm && mdadm --create /dev/md0 --run --level=1 --raid-devices=2 missing /dev/vdb && "
-        "lvm pvcreate /dev/md0 && lvm vgcreate box /dev/md0 && lvm lvcreate -W n -L 800M -n root box && "
-        "cat /dev/vda2 >/dev/box/root; sync; echo moved=$?"
+        "lvm pvcreate /dev/md0 && lvm vgcreate box /dev/md0 && lvm lvcreate -Z n -W n -L 800M -n root box && "
+        "cat /dev/vda2 >/dev/mapper/box-root && sync && echo moved=$?"
     )
     with booted(stage, folder, board, [stick, box, mirror]) as machine:
         in_shell(machine, move, r"^moved=0")
@@ -437,7 +437,7 @@ def volumes(stage, board="uefi"):
         machine.type("2")
         machine.wait(r"# \Z", 30)
         # Back onto a plain partition, for those who check it.
-        machine.type("dd if=/dev/box/root of=/dev/vdb2 bs=1M count=768; sync; echo moved=$?; poweroff -f")
+        machine.type("dd if=/dev/mapper/box-root of=/dev/vdb2 bs=1M count=768; sync; echo moved=$?; poweroff -f")
         machine.wait_off(120)
     assert digest(folder / "backup.img") == before[1], "the drive with the backup was written to"
     stage.check(folder / "box.img")
