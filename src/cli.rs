@@ -3,7 +3,7 @@
 use crate::model::app::AppId;
 use crate::model::archive::ArchiveId;
 use crate::model::ending::exit_code_help;
-use crate::model::plan::PlanId;
+use crate::model::plan::{Extra, PlanId};
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -167,6 +167,10 @@ pub struct PlanArgs {
     /// Only these apps; without it, all apps in the backup.
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     pub apps: Option<Vec<AppId>>,
+    /// Bring over besides apps, from the disk of an old box: accounts (people with their passwords, groups and SSH keys;
+    /// who is on the new box already stays as he is).
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    pub extras: Vec<Extra>,
     /// Restore what is left of damaged apps too.
     #[arg(long)]
     pub accept_damage: bool,

@@ -115,12 +115,13 @@ fn with_keys<T>(
 }
 
 fn request(args: &PlanArgs) -> Request {
-    let PlanArgs { from, archive, onto, apps, accept_damage, program, keys: _ } = args;
+    let PlanArgs { from, archive, onto, apps, extras, accept_damage, program, keys: _ } = args;
     Request {
         from: Backup::At(from.clone()),
         archive: archive.clone(),
         onto: onto.clone(),
         apps: apps.clone(),
+        extras: extras.clone(),
         accept_damage: *accept_damage,
         program: program.clone(),
     }

@@ -287,6 +287,22 @@ class Box:
         return {'new': True}
 
 
+    def do_accounts(self, people, groups):
+        """Create people and their groups, as far as they are not here, and say so on FreedomBox's pages."""
+        import accounts
+        brought = accounts.bring(people, groups, reason)
+        lines = [f'{name}: {why}' for name, why in brought['failed'].items()]
+        if brought['made']:
+            lines.append(f'Brought over: {", ".join(brought["made"])}. Their passwords are those of the old box.')
+        if brought['here']:
+            lines.append(f'Here before, and left as they are: {", ".join(brought["here"])}.')
+        module('notification').Notification.update_or_create(
+            id='lifeboat-accounts', app_id='users', severity='error' if brought['failed'] else 'info',
+            title='Restore: user accounts', message=' '.join(lines).replace('{', '(').replace('}', ')'),
+            actions=[{'type': 'dismiss'}], group='admin', dismissed=False)
+        return brought
+
+
 def help_ejabberd(done):
     """ejabberd does not end on systemd's signal while it is being set up; its own command ends it."""
     waited = 0

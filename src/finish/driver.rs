@@ -10,7 +10,7 @@ use crate::sys::host::Host;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io;
 use std::path::PathBuf;
@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const PROGRAM: &str = include_str!("driver.py");
+const ACCOUNTS: &str = include_str!("accounts.py");
 /// How long the child may say nothing. Installing a large app takes minutes on a slow board; a child that hangs keeps
 /// FreedomBox's pages away.
 const PATIENCE: Duration = Duration::from_secs(2 * 3600);
@@ -71,6 +72,32 @@ pub(super) struct Answers {
     pub(super) enabled: bool,
 }
 
+/// What came of people who were to be brought over.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(super) struct Brought {
+    /// Who is here now.
+    pub(super) made: Vec<String>,
+    /// Who was here before and stays as he is.
+    pub(super) here: Vec<String>,
+    /// Who is not here, and why.
+    pub(super) failed: BTreeMap<String, String>,
+}
+
+impl Brought {
+    /// All of it in one sentence.
+    pub(super) fn sentence(&self) -> String {
+        let mut parts = Vec::new();
+        if !self.made.is_empty() {
+            parts.push(format!("brought over: {}", self.made.join(", ")));
+        }
+        if !self.here.is_empty() {
+            parts.push(format!("on this box already, and left as they are: {}", self.here.join(", ")));
+        }
+        parts.extend(self.failed.iter().map(|(name, why)| format!("{name} was NOT brought over: {why}")));
+        format!("user accounts: {}", parts.join("; "))
+    }
+}
+
 #[derive(Deserialize)]
 struct Saved {
     dumps: Vec<String>,
@@ -83,7 +110,11 @@ impl Driver {
         let gone = |error: &dyn std::fmt::Display| DriverError::Gone(format!("cannot be started: {error}"));
         let folder = host.private_directory("driver").map_err(|error| gone(&error))?;
         let program = folder.join("driver.py");
-        std::fs::write(&program, PROGRAM).map_err(|error| gone(&error))?;
+        let write = || {
+            std::fs::write(&program, PROGRAM)?;
+            std::fs::write(folder.join("accounts.py"), ACCOUNTS)
+        };
+        write().map_err(|error| gone(&error))?;
         let begin = |guarded: bool| -> Result<Driver, DriverError> {
             let python = [OsStr::new("-u"), program.as_os_str(), machine.at.as_os_str()];
             let log = log.clone();
@@ -106,9 +137,7 @@ impl Driver {
         match begin(guarded) {
             // Where nobody can hold the box back, the work is done all the same: it survives being switched off.
             Err(DriverError::Gone(_)) if guarded => {
-                std::fs::create_dir_all(&folder)
-                    .and_then(|()| std::fs::write(&program, PROGRAM))
-                    .map_err(|error| gone(&error))?;
+                std::fs::create_dir_all(&folder).and_then(|()| write()).map_err(|error| gone(&error))?;
                 begin(false)
             }
             other => other,
@@ -179,6 +208,12 @@ impl Driver {
         known: &BTreeSet<String>,
     ) -> Result<Answers, DriverError> {
         self.ask(json!({"do": "check", "app": app, "patience": patience.as_secs(), "known": known}))
+    }
+
+    /// Creates people and their groups, as far as they are not here.
+    pub(super) fn bring(&mut self, wanted: &Value) -> Result<Brought, DriverError> {
+        let part = |name: &str| wanted.get(name).cloned().unwrap_or_else(|| json!([]));
+        self.ask(json!({"do": "accounts", "people": part("people"), "groups": part("groups")}))
     }
 
     pub(super) fn notify(&mut self, title: &str, message: &str, severity: &str) -> Result<(), DriverError> {

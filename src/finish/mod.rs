@@ -10,6 +10,7 @@
 //! - Waiting for packages is no failure, however long it takes. After five failures an app is given up, and that is
 //!   said; it is never called finished.
 
+mod accounts;
 mod app;
 mod driver;
 mod machine;
@@ -69,7 +70,8 @@ pub struct Outcome {
 /// Does what the restores on the box left to it.
 pub fn finish(scene: &Scene) -> Result<Outcome, RestoreError> {
     let waiting = waiting(scene)?;
-    if waiting.is_empty() {
+    let people = accounts::are_waiting(scene)?;
+    if waiting.is_empty() && !people {
         settle(scene)?;
         return Ok(Outcome::default());
     }
@@ -91,6 +93,9 @@ pub fn finish(scene: &Scene) -> Result<Outcome, RestoreError> {
         pause: pause(),
     };
     let mut why = None;
+    if people {
+        accounts::bring(scene, &machine, &log)?;
+    }
     for id in waiting {
         let restore = Restore::go_on(scene.root.again().map_err(doing("opening the box's root"))?, &id)?;
         let mut run = Run { scene, machine: &machine, log: &log, restore, driver: None };
@@ -120,7 +125,7 @@ fn ended(scene: &Scene) -> Result<usize, RestoreError> {
 /// When nothing waits any more: the scheduled start is not needed, and after a commit nothing of Lifeboat is.
 fn settle(scene: &Scene) -> Result<(), RestoreError> {
     let all = restore::restores(scene.root)?;
-    if all.iter().any(|standing| !standing.waiting.is_empty()) {
+    if all.iter().any(|standing| !standing.waiting.is_empty()) || accounts::are_waiting(scene)? {
         return Ok(());
     }
     handoff::clear(scene.root)?;

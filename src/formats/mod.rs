@@ -18,6 +18,7 @@ pub mod ext4;
 pub mod fat;
 pub mod fstab;
 pub mod gpt;
+pub mod lmdb;
 pub mod magic;
 pub mod mapfile;
 pub mod mbr;
@@ -27,6 +28,7 @@ pub mod passwd;
 pub mod plinth;
 pub mod scan;
 pub mod signature;
+pub mod slapd;
 pub mod table;
 pub mod tarball;
 

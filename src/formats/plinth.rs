@@ -4,6 +4,7 @@
 //! Values of the key-value store can be passphrases: only the keys named here are ever read, and what is one of them
 //! comes out as a [`Secret`].
 
+use crate::model::account::WebUser;
 use crate::model::app::AppId;
 use crate::model::bytes;
 use crate::model::manifest;
@@ -27,6 +28,8 @@ pub struct Plinth {
     pub wizard_done: bool,
     /// Passphrases of its backup locations, each once.
     pub passphrases: Vec<Secret>,
+    /// Users of its pages.
+    pub web_users: Vec<WebUser>,
     /// Values of the keys that some app's backup carries, as JSON.
     pub settings: BTreeMap<String, Secret>,
 }
@@ -59,7 +62,8 @@ pub fn read(database: &Connection) -> Result<Plinth, PlinthError> {
     } else {
         return Err(PlinthError::NoTable);
     };
-    let mut plinth = Plinth::default();
+    // Accounts are a gain; a database without their tables is still one of FreedomBox.
+    let mut plinth = Plinth { web_users: web_users(database).unwrap_or_default(), ..Plinth::default() };
     let mut modules =
         database.prepare(&format!("SELECT name, setup_version FROM {generation}_module LIMIT {MOST_APPS}"))?;
     let mut rows = modules.query([])?;
@@ -85,6 +89,36 @@ pub fn read(database: &Connection) -> Result<Plinth, PlinthError> {
         plinth.wizard_done = done.is_some_and(|value| matches!(value.trim(), "1" | "true"));
     }
     Ok(plinth)
+}
+
+/// Django's users with the names of their groups.
+fn web_users(database: &Connection) -> Result<Vec<WebUser>, rusqlite::Error> {
+    let mut groups: BTreeMap<i64, Vec<String>> = BTreeMap::new();
+    let mut statement = database.prepare(&format!(
+        "SELECT member.user_id, auth_group.name FROM auth_user_groups AS member
+         JOIN auth_group ON auth_group.id = member.group_id LIMIT {MOST_APPS}"
+    ))?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        groups.entry(row.get(0)?).or_default().push(row.get(1)?);
+    }
+    let mut statement = database.prepare(&format!(
+        "SELECT id, username, password, email, first_name, last_name, is_active, is_superuser FROM auth_user
+         ORDER BY username LIMIT {MOST_APPS}"
+    ))?;
+    let users = statement.query_map([], |row| {
+        let password: String = row.get(2)?;
+        Ok(WebUser {
+            name: row.get(1)?,
+            password: Some(Secret::new(password.into_bytes())),
+            email: row.get(3)?,
+            called: (row.get(4)?, row.get(5)?),
+            is_active: row.get(6)?,
+            is_superuser: row.get(7)?,
+            groups: groups.get(&row.get(0)?).cloned().unwrap_or_default(),
+        })
+    })?;
+    users.collect()
 }
 
 /// What the store has under the keys that apps list for their backups. A password may be among it.

@@ -9,6 +9,7 @@ use crate::model::archive::{ArchiveId, BackupLocation};
 use crate::model::bytes;
 use crate::model::ending::Ending;
 use crate::model::installation::Installation;
+use crate::model::plan::Extra;
 use crate::model::progress::Progress;
 use crate::model::question::{Answer, Choice, Offer, Prompter, Unanswered, Words};
 use crate::model::state::{DataState, RestoreState};
@@ -104,6 +105,7 @@ impl Guide<'_> {
             archive: Some(archive),
             onto,
             apps,
+            extras: self.choose_extras(&location)?,
             accept_damage: false,
             program: None,
         };
@@ -216,6 +218,20 @@ impl Guide<'_> {
                 None => return Ok(Some(chosen)),
             }
         }
+    }
+
+    /// Only the disk of an old box holds more than apps.
+    fn choose_extras(&mut self, location: &BackupLocation) -> Result<Vec<Extra>, Halt> {
+        if !matches!(location, BackupLocation::OldSystem { .. }) {
+            return Ok(Vec::new());
+        }
+        let options = [
+            Offer::new("no, only the apps", "no"),
+            Offer::new("yes: names, passwords, groups and SSH keys; who is on the new box stays as he is", "yes"),
+        ];
+        let wanted =
+            self.choose("choose-accounts", "Bring the user accounts of the old box over as well?", &options)?;
+        Ok(if wanted == 1 { vec![Extra::Accounts] } else { Vec::new() })
     }
 
     fn restore(&mut self, mut args: Request, surveyed: Surveyed, box_: &Installation) -> Result<Ending, Halt> {

@@ -6,6 +6,7 @@
 //! presence starts the work; what the work is, the journals say. Every file is noted in the restore's journal before it is written, so `undo` removes it again; writing twice is harmless.
 //! Never starts anything and never touches FreedomBox's own files.
 
+pub mod accounts;
 pub mod program;
 
 use crate::model::app::AppId;
@@ -103,7 +104,7 @@ pub fn write(restore: &mut Restore) -> Result<NextBoot, RestoreError> {
         place(restore, unit)?;
     }
     let next_boot = next_boot(restore);
-    if next_boot.apps.is_empty() {
+    if next_boot.apps.is_empty() && restore.plan().extras.is_empty() {
         return Ok(next_boot);
     }
     let job = path(JOB)?;

@@ -1,5 +1,6 @@
 //! An installed FreedomBox system, as read from its disk without running it.
 
+use super::account::WebUser;
 use super::app::AppId;
 use super::secret::Secret;
 use super::version::Version;
@@ -43,6 +44,9 @@ pub struct Installation {
     /// Passphrases of backup locations that it keeps. Never shown, never saved.
     #[serde(skip)]
     pub passphrases: Vec<Secret>,
+    /// Users of its pages, with their hashed passwords. Never shown, never saved.
+    #[serde(skip)]
+    pub web_users: Vec<WebUser>,
     /// Values of FreedomBox's store that belong to backups of apps, as JSON. Never shown, never saved.
     #[serde(skip)]
     pub settings: BTreeMap<String, Secret>,

@@ -4,6 +4,7 @@
 //! Never opens, reads or writes anything; imports std and serde only (sha2 for digests).
 //! A value that exists is valid: every type is made by parsing, and serde goes through the same door.
 
+pub mod account;
 pub mod app;
 pub mod archive;
 pub mod bytes;

@@ -83,6 +83,12 @@ pub struct RestorePlan {
     pub unknown_owners: Vec<UnknownOwner>,
     /// What is not in any FreedomBox backup and has to be done by hand.
     pub not_included: Vec<String>,
+    /// What is brought over besides the apps, because the user asked for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extras: Vec<ExtraPlan>,
+    /// Names of people whose accounts the source holds and nobody asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub offered_accounts: Vec<String>,
     /// What the restore needs on each filesystem.
     pub space: Vec<SpaceNeed>,
 }
@@ -166,6 +172,35 @@ impl AppPlan {
             Road::NoData | Road::Blocked => false,
         }
     }
+}
+
+/// What a source may hold besides apps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Extra {
+    /// People: names, passwords, groups, keys for SSH.
+    Accounts,
+}
+
+impl std::str::FromStr for Extra {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "accounts" => Ok(Extra::Accounts),
+            other => {
+                Err(format!("there is no extra '{}'; there are: accounts", super::bytes::escape(other.as_bytes())))
+            }
+        }
+    }
+}
+
+/// One extra that the restore brings over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExtraPlan {
+    /// Which.
+    pub extra: Extra,
+    /// The names in it.
+    pub names: Vec<String>,
 }
 
 /// The two roads of a restore.

@@ -9,6 +9,7 @@ mod place;
 mod space;
 mod version;
 
+use crate::model::account::Accounts;
 use crate::model::app::AppId;
 use crate::model::archive::{ArchiveSummary, Generation};
 use crate::model::digest::Sha256Digest;
@@ -16,7 +17,8 @@ use crate::model::finding::Report;
 use crate::model::installation::Installation;
 use crate::model::path::RelPath;
 use crate::model::plan::{
-    AppPlan, Blocker, BlockerKind, PlanId, RestorePlan, Step, TargetSummary, UnknownOwner, VersionVerdict,
+    AppPlan, Blocker, BlockerKind, Extra, ExtraPlan, PlanId, RestorePlan, Step, TargetSummary, UnknownOwner,
+    VersionVerdict,
 };
 use crate::model::site::Ground;
 use crate::verify::Contents;
@@ -43,13 +45,19 @@ pub struct Input<'a> {
     pub accept_damage: bool,
     /// Whether there is a program for the box's architecture, so that the next boot can finish.
     pub can_finish: bool,
+    /// The people whose accounts the source holds.
+    pub accounts: Option<&'a Accounts>,
+    /// What the user wants besides apps.
+    pub extras: &'a [Extra],
     /// A restore on the box that is not finished.
     pub unfinished: Option<&'a PlanId>,
 }
 
+const ACCOUNTS: &str = "user accounts, their passwords and groups";
+
 /// What no FreedomBox backup holds (R14).
 pub const NOT_INCLUDED: [&str; 9] = [
-    "user accounts, their passwords and groups",
+    ACCOUNTS,
     "network connections",
     "host name, domain names and home page of the old box",
     "backup locations, their passphrases and schedules",
@@ -85,7 +93,9 @@ pub fn plan(input: &Input) -> RestorePlan {
         steps: draft.steps,
         blockers: draft.blockers,
         warnings: draft.warnings,
-        not_included: NOT_INCLUDED.map(str::to_owned).to_vec(),
+        not_included: not_included(input),
+        extras: extras(input),
+        offered_accounts: offered_accounts(input),
         space: space.into_iter().map(|(_, need)| need).collect(),
     };
     plan.id = id_of(&plan);
@@ -93,6 +103,24 @@ pub fn plan(input: &Input) -> RestorePlan {
         judge_unfinished(&mut plan, id);
     }
     plan
+}
+
+/// What is brought over besides apps.
+fn extras(input: &Input) -> Vec<ExtraPlan> {
+    let accounts = input.accounts.filter(|_| input.extras.contains(&Extra::Accounts));
+    accounts.map(|accounts| ExtraPlan { extra: Extra::Accounts, names: accounts.names() }).into_iter().collect()
+}
+
+fn offered_accounts(input: &Input) -> Vec<String> {
+    let accounts = input.accounts.filter(|_| !input.extras.contains(&Extra::Accounts));
+    accounts.map(Accounts::names).unwrap_or_default()
+}
+
+/// What is left to the user's hands.
+fn not_included(input: &Input) -> Vec<String> {
+    let brings = input.accounts.is_some() && input.extras.contains(&Extra::Accounts);
+    let left = NOT_INCLUDED.iter().filter(|what| !(brings && **what == ACCOUNTS));
+    left.map(|what| (*what).to_owned()).collect()
 }
 
 /// The same plan that was interrupted is taken up again; the room that it needs is partly taken by what it staged.
@@ -191,6 +219,10 @@ impl Draft {
             } else {
                 self.block(BlockerKind::Nothing, None, what, "see the reason beside each app");
             }
+        }
+        if input.extras.contains(&Extra::Accounts) && input.accounts.is_none() {
+            let what = "the backup holds no user accounts: only the disk of an old box does".to_owned();
+            self.block(BlockerKind::Nothing, None, what, "leave '--extras accounts' out, or name the old box's disk");
         }
         if !input.can_finish && !self.steps.is_empty() {
             let what = format!("there is no Lifeboat program for {} boxes here", input.installation.architecture);

@@ -4,7 +4,7 @@ use super::View;
 use super::text::{time, wrap};
 use crate::model::app::AppId;
 use crate::model::path::RelPath;
-use crate::model::plan::{AppPlan, PlanId, RestorePlan, Road, VersionVerdict};
+use crate::model::plan::{AppPlan, Extra, ExtraPlan, PlanId, RestorePlan, Road, VersionVerdict};
 use crate::model::size::ByteSize;
 use serde::{Serialize, Serializer};
 use std::fmt::Write as _;
@@ -109,9 +109,34 @@ impl View for RestorePlan {
             let place = format!("Space on the filesystem of {}", need.filesystem);
             text += &wrap("", &format!("{place}: {} needed, {} free.", need.needed, need.free));
         }
+        text += &accounts(self);
         text += &wrap("", &format!("Not in any backup, to be done by hand: {}.", self.not_included.join("; ")));
         text + &blockers(self)
     }
+}
+
+/// The people of an old box: those who come along, or the offer.
+fn accounts(plan: &RestorePlan) -> String {
+    let mut text = String::new();
+    for ExtraPlan { extra: Extra::Accounts, names } in &plan.extras {
+        text += &wrap(
+            "",
+            &format!(
+                "User accounts that the box's next start brings over, with their passwords, groups and SSH keys: {}. \
+                 Whoever is on the box already stays as he is, with the password of this box. Samba passwords have to be \
+                 set again. 'undo' does not remove accounts.",
+                names.join(", ")
+            ),
+        );
+    }
+    if !plan.offered_accounts.is_empty() {
+        let names = plan.offered_accounts.join(", ");
+        text += &wrap(
+            "",
+            &format!("The old box has the user accounts {names}: add '--extras accounts' to bring them over."),
+        );
+    }
+    text
 }
 
 fn group(plan: &RestorePlan, belongs: &dyn Fn(&AppPlan) -> bool, title: &str) -> String {

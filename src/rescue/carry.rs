@@ -6,6 +6,7 @@ use crate::failure::Failure;
 use crate::finish::{self, Scene};
 use crate::handoff::{self, program};
 use crate::model::ending::Ending;
+use crate::model::plan::Extra;
 use crate::model::progress::Progress;
 use crate::model::state::{DataState, RestoreState};
 use crate::restore::{self, Consent, Restore, RestoreError};
@@ -142,6 +143,11 @@ fn drive(
         }
         // The guard comes first: whatever is staged, also by a medium that is gone by now, can be exchanged safely.
         if let Some((archive, owners)) = backup {
+            if restore.plan().extras.iter().any(|extra| extra.extra == Extra::Accounts)
+                && let Some(accounts) = archive.accounts()
+            {
+                handoff::accounts::write(restore, accounts)?;
+            }
             restore.stage(archive, owners, &skips, progress)?;
         }
         restore.exchange(progress)?;

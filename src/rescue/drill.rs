@@ -196,6 +196,7 @@ fn rehearse(
         archive,
         onto: onto.clone(),
         apps: request.apps.clone(),
+        extras: Vec::new(),
         accept_damage: false,
         program: request.program.clone(),
     };
@@ -250,6 +251,8 @@ fn onto_nothing(
         chosen: apps,
         accept_damage: false,
         can_finish: true,
+        accounts: archive.accounts(),
+        extras: &[],
         unfinished: None,
     });
     Ok(Rehearsed { report: verified.report, plan })
@@ -275,6 +278,7 @@ fn fresh() -> Installation {
         packages: BTreeSet::new(),
         passphrases: Vec::new(),
         settings: Default::default(),
+        web_users: Vec::new(),
     }
 }
 

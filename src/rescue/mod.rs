@@ -12,6 +12,7 @@ use crate::model::app::AppId;
 use crate::model::archive::ArchiveId;
 use crate::model::ending::Ending;
 use crate::model::finish::AppProgress;
+use crate::model::plan::Extra;
 use crate::model::state::{DataState, RestoreState};
 use crate::restore::Standing;
 use crate::survey::Place;
@@ -29,6 +30,8 @@ pub struct Request {
     pub onto: PathBuf,
     /// Only these apps; all in the backup where absent.
     pub apps: Option<Vec<AppId>>,
+    /// What is wanted besides apps.
+    pub extras: Vec<Extra>,
     /// Whether what is left of damaged apps is restored too.
     pub accept_damage: bool,
     /// The Lifeboat program for the box, where this one does not fit its architecture.

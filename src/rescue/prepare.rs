@@ -138,6 +138,8 @@ pub fn prepare(
         chosen: request.apps.as_deref(),
         accept_damage: request.accept_damage,
         can_finish: program.is_some(),
+        accounts: archive.accounts(),
+        extras: &request.extras,
         unfinished: unfinished.as_ref().map(|standing| &standing.id),
     });
     let report = verified.report;

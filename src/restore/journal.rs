@@ -348,6 +348,8 @@ mod tests {
             warnings: vec![],
             unknown_owners: vec![],
             not_included: vec![],
+            extras: vec![],
+            offered_accounts: vec![],
             space: vec![],
         };
         let records = [

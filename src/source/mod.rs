@@ -19,6 +19,7 @@ pub use location::{Listing, each, find, list, list_deleted, open_location};
 pub use tar_export::open;
 pub use unlock::{NoPassphrase, Unlock};
 
+use crate::model::account::Accounts;
 use crate::model::archive::{ArchiveId, ArchiveSummary};
 use crate::model::entry::Entry;
 use crate::model::finding::Finding;
@@ -53,6 +54,11 @@ pub trait Archive {
 
     /// How many bytes [`read`](Self::read) will report, where that is known before.
     fn size(&self) -> Option<ByteSize>;
+
+    /// The people of the box that it is of. No backup of FreedomBox holds them.
+    fn accounts(&self) -> Option<&Accounts> {
+        None
+    }
 }
 
 /// Takes backups one by one, each with the name that is shown for it, or why it cannot be opened.

@@ -95,6 +95,7 @@ pub fn identify_in(
             disk_image: files.has("var/lib/freedombox/is-freedombox-disk-image"),
             apps: plinth.apps,
             passphrases: plinth.passphrases,
+            web_users: plinth.web_users,
             settings: plinth.settings,
             packages: packages.iter().filter(|package| package.installed).map(|package| package.name.clone()).collect(),
         },

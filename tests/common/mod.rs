@@ -8,6 +8,7 @@ pub mod crafted;
 pub mod disks;
 pub mod ends;
 pub mod failing;
+pub mod people;
 pub mod recorder;
 pub mod repositories;
 pub mod rescue;

@@ -63,6 +63,7 @@ impl Scene {
                 packages: BTreeSet::new(),
                 passphrases: Vec::new(),
                 settings: Default::default(),
+                web_users: Vec::new(),
             },
             summary: ArchiveSummary {
                 name: None,
@@ -186,6 +187,8 @@ impl Scene {
             chosen: self.chosen.as_deref(),
             accept_damage: self.accept_damage,
             can_finish: self.can_finish,
+            accounts: None,
+            extras: &[],
             unfinished: self.unfinished.as_ref(),
         })
     }

@@ -2,6 +2,7 @@
 
 use crate::formats::acl;
 use crate::formats::passwd::Names;
+use crate::model::account::Accounts;
 use crate::model::entry::Owner;
 use crate::survey::files::Files;
 use crate::sys::dir::Xattr;
@@ -18,10 +19,17 @@ pub(super) struct People {
 }
 
 impl People {
-    /// From the system's own files.
-    pub(super) fn of(files: &dyn Files) -> io::Result<People> {
+    /// From the system's own files, then from its directory of people, as its own programs look them up.
+    pub(super) fn of(files: &dyn Files, accounts: &Accounts) -> io::Result<People> {
         let read = |path| io::Result::Ok(Names::parse(&files.read(path, LARGEST)?.unwrap_or_default()).by_number());
-        Ok(People { users: read("etc/passwd")?, groups: read("etc/group")? })
+        let mut people = People { users: read("etc/passwd")?, groups: read("etc/group")? };
+        for person in &accounts.people {
+            people.users.entry(person.number).or_insert_with(|| person.name.clone().into_bytes());
+        }
+        for group in &accounts.groups {
+            people.groups.entry(group.number).or_insert_with(|| group.name.clone().into_bytes());
+        }
+        Ok(people)
     }
 
     pub(super) fn owner(&self, uid: u32, gid: u32) -> Owner {
