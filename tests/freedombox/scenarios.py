@@ -145,7 +145,7 @@ def gone(source, onto, apps, _seed):
 # What the owner did after the backup: commands in the box, by app.
 SINCE = {
     "miniflux": ["runuser", "-u", "postgres", "--", "psql", "--quiet", "miniflux", "--command",
-                 "update categories set title = 'Changed since'"],
+                 "update categories set title = 'Changed since' where title = 'News'"],
     "wordpress": ["mysql", "wordpress_fbx", "--execute", "update wp_posts set post_content = 'Changed since'"],
     "radicale": ["sed", "-i", "s/SUMMARY:.*/SUMMARY:Changed since/",
                  f"/var/lib/radicale/collections/collection-root/{ADMIN}/family/dentist.ics"],
