@@ -1,11 +1,14 @@
 //! Fuzzing of every parser with changed real input: no panic, no endless loop, no memory that the input does not justify.
 //!
 //! `LIFEBOAT_FUZZ=N` tries N inputs for each target instead of the usual number, `LIFEBOAT_SEED` begins elsewhere; both
-//! are printed. An input that breaks a target is kept in the folder that the failure names.
+//! are printed. An input that breaks a target is kept in the folder that the failure names. `LIFEBOAT_CORPUS=DIR` writes the
+//! originals there, one folder for each target, for the libFuzzer programs in `tests/fuzzing/`.
 
 #![allow(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used, reason = "this is test code")]
 
 mod common;
+#[path = "fuzzing/targets.rs"]
+mod targets;
 
 use common::archives::{RawTar, gzip, zstd};
 use common::repositories::*;
@@ -13,19 +16,13 @@ use lifeboat::formats::borg::compression::{Length, Unpacker};
 use lifeboat::formats::borg::envelope::{Mode, Opener};
 use lifeboat::formats::borg::item::ItemStream;
 use lifeboat::formats::borg::segment::{HEAD, Kind, MAGIC};
-use lifeboat::formats::borg::tam::{self, Subject};
-use lifeboat::formats::borg::{archive, index, key, manifest, msgpack, segment};
-use lifeboat::formats::tarball::Tarball;
-use lifeboat::formats::{
-    acl, backup_manifest, borg_config, dpkg, elf, fstab, gpt, mbr, os_release, passwd, signature, table,
-};
-use lifeboat::model::manifest::Manifest;
-use lifeboat::restore::journal;
+use lifeboat::formats::borg::{archive, segment};
+use lifeboat::formats::borg_config;
 use std::fs;
-use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use targets::MOST_PLAIN;
 
 /// Inputs for each target where nothing else is said.
 const INPUTS: u64 = 4000;
@@ -33,9 +30,6 @@ const INPUTS: u64 = 4000;
 const LONGEST: usize = 64 << 10;
 /// Longest that one input may take. Parsers need microseconds; this only tells an endless loop.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Most content that a small input may unpack to here.
-const MOST_PLAIN: usize = 8 << 20;
-
 /// Numbers that look random and are the same for the same seed (splitmix64).
 struct Numbers(u64);
 
@@ -92,6 +86,18 @@ fn change(seeds: &[Vec<u8>], numbers: &mut Numbers) -> Vec<u8> {
 
 fn number(name: &str, usual: u64) -> u64 {
     std::env::var(name).ok().map_or(usual, |text| text.parse().unwrap())
+}
+
+/// Tries a parser of `targets.rs`.
+fn parse(name: &str, seeds: Vec<Vec<u8>>) {
+    if let Some(folder) = std::env::var_os("LIFEBOAT_CORPUS") {
+        let folder = Path::new(&folder).join(name);
+        fs::create_dir_all(&folder).unwrap();
+        for (nth, seed) in seeds.iter().enumerate() {
+            fs::write(folder.join(format!("original-{nth}")), seed).unwrap();
+        }
+    }
+    fuzz(name, seeds, targets::named(name));
 }
 
 /// Tries a target; where an input breaks it, keeps the input.
@@ -198,59 +204,16 @@ impl Corpus {
 #[test]
 fn what_borg_writes_may_be_changed_in_any_way() {
     let Some(corpus) = Corpus::make() else { return };
-    fuzz("segment", corpus.entries.clone(), |input| {
-        if let Ok(head) = segment::parse(input) {
-            let _ = segment::is_sound(input, &head);
-        }
-    });
-    fuzz("index", corpus.indexes.clone(), |input| {
-        let mut count = 0u64;
-        let _ = index::parse(input, input.len() as u64, |_, _| count += 1);
-        assert!(count * 40 <= input.len() as u64);
-    });
-    fuzz("envelope", corpus.objects.clone(), |input| {
-        let Ok(mode) = Mode::of(input) else { return };
-        if let Ok(opener) = Opener::new(mode, None) {
-            let _ = opener.open(&mut input.to_vec());
-        }
-    });
-    fuzz("compression", corpus.packed.clone(), |input| {
-        let mut plain = Vec::new();
-        for length in [Length::AtMost(MOST_PLAIN), Length::Exactly(1000)] {
-            let unpacked = Unpacker::default().unpack(input, length, &mut plain);
-            // One byte more is how a reader learns that there is more.
-            assert!(plain.len() <= MOST_PLAIN + usize::from(unpacked.is_err()));
-        }
-    });
-    fuzz("manifest", corpus.manifests.clone(), |input| {
-        let _ = manifest::parse(input);
-        let _ = tam::check(input, Subject::Manifest, None);
-    });
-    fuzz("archive", corpus.archives.clone(), |input| drop(archive::parse(input)));
-    fuzz("items", corpus.items.clone(), |input| {
-        let mut stream = ItemStream::default();
-        for piece in input.chunks(input.len() / 3 + 1) {
-            stream.push(piece);
-            while let Ok(Some(_)) = stream.next_item() {}
-        }
-        let _ = stream.is_open();
-    });
-    let packed = [corpus.manifests, corpus.archives, corpus.items].concat();
-    fuzz("msgpack", packed, |input| {
-        let mut reader = msgpack::Reader::new(input);
-        while !reader.is_at_end() && reader.skip().is_ok() {}
-        let mut reader = msgpack::Reader::new(input);
-        while !reader.is_at_end() && reader.value().is_ok() {}
-    });
-    fuzz("config", corpus.configs, |input| {
-        let _ = borg_config::read(input);
-        let _ = borg_config::parse(input);
-    });
-    // The key that is in the text is never derived: that takes long on purpose, and has a limit of its own.
-    fuzz("key", corpus.keys, |input| {
-        let _ = key::parse(input);
-        let _ = key::parse_file(input);
-    });
+    parse("segment", corpus.entries);
+    parse("index", corpus.indexes);
+    parse("envelope", corpus.objects);
+    parse("compression", corpus.packed);
+    parse("manifest", corpus.manifests.clone());
+    parse("archive", corpus.archives.clone());
+    parse("items", corpus.items.clone());
+    parse("msgpack", [corpus.manifests, corpus.archives, corpus.items].concat());
+    parse("config", corpus.configs);
+    parse("key", corpus.keys);
 }
 
 /// The descriptions of apps, as real ones.
@@ -273,19 +236,7 @@ fn tar_archives_may_be_changed_in_any_way() {
         .file("short", b"x")
         .manifest(manifest)
         .end();
-    let read = |input: &[u8]| {
-        let mut tarball = Tarball::new(input);
-        let mut total = 0;
-        while let Ok(Some(_)) = tarball.next_entry() {
-            // A hole is long and costs nothing; nobody reads all of it here.
-            total += std::io::copy(&mut (&mut tarball).take(1 << 20), &mut std::io::sink()).unwrap_or(0);
-            if total > 64 << 20 {
-                return;
-            }
-        }
-        let _ = (tarball.marker(), tarball.findings());
-    };
-    fuzz("tar", vec![plain.clone()], read);
+    parse("tar", vec![plain.clone()]);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("backup");
     fuzz("packed-tar", vec![gzip(&plain), zstd(&plain, true), plain], |input| {
@@ -301,30 +252,24 @@ fn files_of_installed_systems_and_disks_may_be_changed_in_any_way() {
     let text = |text: &str| vec![text.as_bytes().to_vec()];
     let json = r#"{"apps": [{"name": "calibre", "version": 3, "backup": {"data": {"directories": ["/var/lib/x/"],
         "files": ["/etc/y"]}, "services": ["a", {"type": "apache", "kind": "site", "name": "b"}], "settings": ["k"]}}]}"#;
-    fuzz("backup-manifest", text(json), |input| drop(backup_manifest::parse(input)));
-    fuzz("app-manifest", app_manifests(), |input| drop(serde_json::from_slice::<Manifest>(input)));
-    fuzz("fstab", text("UUID=a-b / btrfs compress=zstd:1,subvol=@ 0 1\n/dev/x\\040y /mnt ext4 ro\n"), |input| {
-        drop(fstab::parse(input));
-    });
+    parse("backup-manifest", text(json));
+    parse("app-manifest", app_manifests());
+    parse("fstab", text("UUID=a-b / btrfs compress=zstd:1,subvol=@ 0 1\n/dev/x\\040y /mnt ext4 ro\n"));
     let status =
         "Package: a\nStatus: install ok installed\nArchitecture: all\nVersion: 1:2.3-4\nDescription: x\n y\n\n";
-    fuzz("dpkg", text(status), |input| drop(dpkg::packages(input)));
-    fuzz("passwd", text("root:x:0:0::/root:/bin/sh\nplinth:x:105:107::/:/bin/false\n"), |input| {
-        let _ = passwd::Names::parse(input).number(b"plinth");
-    });
-    fuzz("os-release", text("NAME=\"Debian GNU/Linux\"\nVERSION_ID='13'\nX=$(a)\n"), |input| {
-        let _ = os_release::OsRelease::parse(input).get("NAME");
-    });
-    fuzz("acl", text("user::rwx,user:zoe:r-x:1000,group::r--\nmask::rwx\nother::---\n"), |input| {
-        drop(acl::attribute(input, |_, _, id| id.unwrap_or(0)));
-    });
-    let own = fs::read("/proc/self/exe").unwrap()[..4096].to_vec();
-    fuzz("elf", vec![own], |input| assert!(elf::parse(input).is_none_or(|elf| !elf.architecture.is_empty())));
+    parse("dpkg", text(status));
+    parse("passwd", text("root:x:0:0::/root:/bin/sh\nplinth:x:105:107::/:/bin/false\n"));
+    parse("os-release", text("NAME=\"Debian GNU/Linux\"\nVERSION_ID='13'\nX=$(a)\n"));
+    parse("acl", text("user::rwx,user:zoe:r-x:1000,group::r--\nmask::rwx\nother::---\n"));
+    parse("elf", vec![fs::read("/proc/self/exe").unwrap()[..4096].to_vec()]);
     let journal = {
         let line = |json: &str| format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes()));
         (line(r#"{"made":{"path":"a"}}"#) + &line(r#"{"state":"x"}"#)).into_bytes()
     };
-    fuzz("journal", vec![journal], |input| drop(journal::parse(input)));
+    parse("journal", vec![journal]);
+    let map = "# Mapfile. Created by GNU ddrescue version 1.27\n0x00000000     ?               1\n\
+        0x00000000  0x00001000  +\n0x00001000  0x00000200  -\n0x00001200  0x3FFFEE00  ?\n";
+    parse("mapfile", text(map));
 
     let folder = tempfile::tempdir().unwrap();
     let mut disks = Vec::new();
@@ -335,11 +280,7 @@ fn files_of_installed_systems_and_disks_may_be_changed_in_any_way() {
         }
         disks.push(fs::read(&image).unwrap()[..64 << 10].to_vec());
     }
-    fuzz("partitions", disks, |input| {
-        let _ = table::read(&input, None, "disk");
-        let _ = gpt::read(&input, Some(512), "disk");
-        let _ = mbr::read(&input, Some(4096), "disk");
-    });
+    parse("partitions", disks);
     let mut volumes = vec![vec![0; 8192]];
     for line in ["mke2fs -q -t ext4", "mkfs.vfat", "mkfs.ntfs -q -F -f"] {
         let program = line.split(' ').next().unwrap();
@@ -349,5 +290,14 @@ fn files_of_installed_systems_and_disks_may_be_changed_in_any_way() {
             volumes.push(fs::read(&image).unwrap()[..64 << 10].to_vec());
         }
     }
-    fuzz("signatures", volumes, |input| drop(signature::read(&input)));
+    parse("signatures", volumes);
+    if common::disks::lacks(&["mke2fs", "debugfs"]).is_none() {
+        let image = common::disks::blank(&folder.path().join("small"), 0);
+        let line = "mke2fs -q -t ext4 -O ^has_journal -b 1024 -N 16";
+        common::disks::sh(&format!(
+            "{line} {0} 60; debugfs -w -R 'write /etc/passwd some' {0} 2>/dev/null",
+            image.display()
+        ));
+        parse("ext4", vec![fs::read(&image).unwrap()]);
+    }
 }
