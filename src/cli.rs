@@ -80,6 +80,11 @@ pub enum Command {
         #[command(flatten)]
         keys: KeyArgs,
     },
+    /// Back up an installed FreedomBox from its disk onto a stick, in one step. It need not start any more.
+    ///
+    /// The file is FreedomBox-backups/TIME.tar.gz on the stick, in the form of FreedomBox's own downloads, with its
+    /// checksum beside it, and is read back.
+    Backup(BackupArgs),
     /// Copy a failing disk into an image, what matters most first, and list the files that are lost; never writes to the
     /// disk. Run it again to go on.
     Salvage(SalvageArgs),
@@ -224,6 +229,33 @@ pub struct KeyArgs {
     /// An installed FreedomBox (a directory, a disk, an image) whose stored passphrases are tried first.
     #[arg(long, value_name = "SYSTEM")]
     pub old_system: Option<PathBuf>,
+}
+
+/// What to back up, and where to.
+#[derive(Debug, Args)]
+pub struct BackupArgs {
+    /// The box: its disk, an image of it (also a salvaged one), or the directory where its root is mounted.
+    #[arg(long, value_name = "DISK")]
+    pub from: PathBuf,
+    /// The stick, or a folder, on another disk.
+    #[arg(long, value_name = "USB|DIR")]
+    pub to: PathBuf,
+    /// Pack with Zstandard: faster and smaller, but FreedomBox's own upload page does not take it.
+    #[arg(long)]
+    pub zstd: bool,
+    /// Encrypt it with a passphrase, in the format of age. It is asked for on a terminal; without it, nobody can open
+    /// the file.
+    #[arg(long)]
+    pub encrypt: bool,
+    /// A file that holds the passphrase.
+    #[arg(long, value_name = "FILE", requires = "encrypt")]
+    pub passphrase_file: Option<PathBuf>,
+    /// An open file descriptor that gives the passphrase.
+    #[arg(long, value_name = "N", requires = "encrypt", conflicts_with = "passphrase_file")]
+    pub passphrase_fd: Option<u32>,
+    /// Leave damaged files out instead of writing nothing.
+    #[arg(long)]
+    pub accept_damage: bool,
 }
 
 /// What to salvage, and how hard.

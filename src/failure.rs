@@ -201,6 +201,10 @@ impl From<ExportError> for Failure {
                 Ending::VerificationFailed,
                 "run 'lifeboat verify' to see all of them; --accept-damage writes the file without them",
             ),
+            ExportError::Writing { ref source, .. } if source.kind() == std::io::ErrorKind::FileTooLarge => (
+                Ending::Failed,
+                "the disk there cannot hold files that long: format it with exFAT or ext4, or use another one",
+            ),
             ExportError::Writing { ref source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
                 (Ending::NoSpace, "make room there, or name a file on another disk")
             }

@@ -6,7 +6,7 @@ mod common;
 
 use common::archives::{collect, fixtures, gnu_tar, is_root};
 use common::repositories::*;
-use lifeboat::export::{ExportError, Exported, export};
+use lifeboat::export::{ExportError, Exported, Wish, export};
 use lifeboat::model::digest::Sha256Digest;
 use lifeboat::model::entry::{Entry, EntryKind};
 use lifeboat::model::progress::Silent;
@@ -21,7 +21,8 @@ fn open(repository: &Repository) -> Box<dyn source::Archive> {
 }
 
 fn write(repository: &Repository, file: &Path, accept: bool) -> Result<Exported, ExportError> {
-    export(open(repository).as_mut(), &repository.path(), file, accept, &Silent)
+    let wish = Wish { accept_damage: accept, passphrase: None };
+    export(open(repository).as_mut(), &repository.path(), file, wish, &Silent)
 }
 
 fn entries(file: &Path) -> Vec<(Entry, Sha256Digest)> {
@@ -204,7 +205,7 @@ fn a_real_backup_becomes_freedomboxes_own_download() {
         listing.archives.iter().find(|archive| archive.name.as_deref() == Some("Before the big move: Zoë")).unwrap();
     let mut archive = source::open_location(work.path(), Some(&named.id), &mut source::NoPassphrase).unwrap();
     let file = work.path().join("export.tar.gz");
-    export(archive.as_mut(), work.path(), &file, false, &Silent).unwrap();
+    export(archive.as_mut(), work.path(), &file, Wish::default(), &Silent).unwrap();
     let download = folder.join("root-Before_the_big_move:_Zoë.tar.gz");
     assert_eq!(entries(&file), entries(&download), "as FreedomBox's download of the same backup");
 }

@@ -1,5 +1,6 @@
 //! One file per command: calls the stages in their order and hands the value to `render`.
 
+pub mod backup;
 pub mod finish;
 pub mod look;
 pub mod salvage;
@@ -42,6 +43,7 @@ pub fn run(host: &Host, cli: &Cli) -> Ending {
         Command::Export { location, archive, file, accept_damage, keys } => with_keys(host, &output, keys, |unlock| {
             write::export(host, &output, location, archive.as_ref(), file, *accept_damage, unlock, progress)
         }),
+        Command::Backup(args) => backup::backup(host, &output, args, progress),
         Command::Salvage(args) => salvage::salvage(host, &output, args, progress),
         Command::Plan(args) => {
             with_keys(host, &output, &args.keys, |unlock| look::plan(host, &output, &request(args), unlock, progress))

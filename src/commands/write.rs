@@ -1,7 +1,7 @@
 //! The commands that write: restore, resume, undo and commit to a box, export to a file.
 
 use super::unprinted;
-use crate::export;
+use crate::export::{self, Wish};
 use crate::failure::Failure;
 use crate::model::archive::ArchiveId;
 use crate::model::ending::Ending;
@@ -59,7 +59,8 @@ pub fn export(
 ) -> Result<Ending, Failure> {
     let location = location(host, from, unlock)?;
     let mut archive = reach::open(host, &location, archive, unlock)?;
-    let exported = export::export(archive.as_mut(), &location.path, file, accept_damage, progress)?;
+    let exported =
+        export::export(archive.as_mut(), &location.path, file, Wish { accept_damage, passphrase: None }, progress)?;
     output.show(&exported).map_err(unprinted)?;
     Ok(if exported.left_out.is_empty() { Ending::Done } else { Ending::DoneWithLosses })
 }

@@ -15,8 +15,9 @@ use crate::model::entry::{Entry, EntryKind};
 use crate::model::finding::{Finding, Severity};
 use crate::model::path::RelPath;
 use crate::model::progress::{Event, Phase, Progress};
+use crate::model::secret::Secret;
 use crate::model::size::ByteSize;
-use crate::source::{self, Archive, ReadError, VisitError, Visitor};
+use crate::source::{self, Archive, OnePassphrase, ReadError, VisitError, Visitor};
 use parcel::{Packing, Parcel, Sealed};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
@@ -85,16 +86,26 @@ pub enum ExportError {
     ReadBack(String),
 }
 
-/// Writes `archive`, which lies at `location`, to `file`. `accept_damage` leaves damaged files out.
+/// How a backup is to be written.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wish<'a> {
+    /// Leave damaged files out instead of writing nothing.
+    pub accept_damage: bool,
+    /// What the file is sealed with, where its name ends with `.age`.
+    pub passphrase: Option<&'a Secret>,
+}
+
+/// Writes `archive`, which lies at `location`, to `file`.
 pub fn export(
     archive: &mut dyn Archive,
     location: &Path,
     file: &Path,
-    accept_damage: bool,
+    wish: Wish<'_>,
     progress: &dyn Progress,
 ) -> Result<Exported, ExportError> {
     let shown = || bytes::path::shown(file);
-    let packing = Packing::of(file).ok_or_else(|| ExportError::Name(shown()))?;
+    let packing = Packing::of(file).filter(|packing| packing.sealed == wish.passphrase.is_some());
+    let packing = packing.ok_or_else(|| ExportError::Name(shown()))?;
     if file.symlink_metadata().is_ok() {
         return Err(ExportError::Exists(shown()));
     }
@@ -109,7 +120,7 @@ pub fn export(
     let mut damaged = BTreeSet::new();
     for _ in 0..ATTEMPTS {
         let before = damaged.len();
-        let mut parcel = Parcel::new(file, packing).map_err(writing)?;
+        let mut parcel = Parcel::new(file, packing, wish.passphrase).map_err(writing)?;
         let mut pass = Pass::new(&mut parcel, std::mem::take(&mut damaged));
         progress.event(Event::Phase { phase: Phase::Export, total: archive.size().map(|size| size.0) });
         let ending = archive.read(&mut pass, progress);
@@ -120,7 +131,7 @@ pub fn export(
         damaged = found;
         let mut findings = ending?.findings;
         match damaged.first() {
-            Some(first) if !accept_damage => {
+            Some(first) if !wish.accept_damage => {
                 return Err(ExportError::Damaged { files: files(damaged.len()), first: first.clone() });
             }
             // What was damaged is in the middle of what was written: once more without it.
@@ -129,7 +140,7 @@ pub fn export(
         }
         member::end(&mut parcel).map_err(writing)?;
         let sealed = parcel.seal().map_err(writing)?;
-        read_back(file, &tally, &sealed, progress)?;
+        read_back(file, &tally, &sealed, wish.passphrase, progress)?;
         findings.extend(tally.findings());
         let manifest = archive.summary()?;
         if manifest.generation == Generation::None {
@@ -161,8 +172,18 @@ fn files(count: usize) -> String {
 }
 
 /// Reads the finished file to its end and compares.
-fn read_back(file: &Path, written: &Tally, sealed: &Sealed, progress: &dyn Progress) -> Result<(), ExportError> {
-    let mut back = source::open(&Parcel::place(file))?;
+fn read_back(
+    file: &Path,
+    written: &Tally,
+    sealed: &Sealed,
+    passphrase: Option<&Secret>,
+    progress: &dyn Progress,
+) -> Result<(), ExportError> {
+    let place = Parcel::place(file);
+    let mut back = match passphrase {
+        Some(passphrase) => source::open_file(&place, &mut OnePassphrase(passphrase))?,
+        None => source::open(&place)?,
+    };
     progress.event(Event::Phase { phase: Phase::ReadBack, total: back.size().map(|size| size.0) });
     let mut count = Count { tally: Tally::default(), buffer: vec![0; BUFFER] };
     let ending = back.read(&mut count, progress);

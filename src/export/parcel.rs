@@ -1,7 +1,10 @@
 //! The file that is being written: packed on the way, hashed, and under another name until it is whole.
 
+use crate::formats::age::Sealing;
 use crate::model::digest::Sha256Digest;
+use crate::model::secret::Secret;
 use crate::sys::dir::{self, Dir};
+use crate::sys::file::random;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use sha2::{Digest as _, Sha256};
@@ -18,7 +21,14 @@ const ZSTD_LEVEL: i32 = 3;
 
 /// How an archive is packed; the file's name says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Packing {
+pub(super) struct Packing {
+    packer: Kind,
+    /// Whether it is sealed with a passphrase.
+    pub(super) sealed: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
     Gzip,
     Zstd,
 }
@@ -26,11 +36,14 @@ pub(super) enum Packing {
 impl Packing {
     pub(super) fn of(file: &Path) -> Option<Packing> {
         let name = file.file_name()?.as_bytes();
-        match () {
-            () if name.ends_with(b".tar.gz") || name.ends_with(b".tgz") => Some(Packing::Gzip),
-            () if name.ends_with(b".tar.zst") || name.ends_with(b".tzst") => Some(Packing::Zstd),
-            () => None,
-        }
+        let inner = name.strip_suffix(b".age");
+        let (name, sealed) = (inner.unwrap_or(name), inner.is_some());
+        let packer = match () {
+            () if name.ends_with(b".tar.gz") || name.ends_with(b".tgz") => Kind::Gzip,
+            () if name.ends_with(b".tar.zst") || name.ends_with(b".tzst") => Kind::Zstd,
+            () => return None,
+        };
+        Some(Packing { packer, sealed })
     }
 }
 
@@ -54,9 +67,38 @@ impl Write for Hashed {
     }
 }
 
+/// What the packer writes to.
+enum Output {
+    Open(BufWriter<Hashed>),
+    Sealed(Box<Sealing<BufWriter<Hashed>>>),
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Output::Open(output) => output.write(bytes),
+            Output::Sealed(output) => output.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Output {
+    fn finish(self) -> io::Result<Hashed> {
+        let output = match self {
+            Output::Open(output) => output,
+            Output::Sealed(output) => output.finish()?,
+        };
+        output.into_inner().map_err(io::IntoInnerError::into_error)
+    }
+}
+
 enum Packer {
-    Gzip(GzEncoder<BufWriter<Hashed>>),
-    Zstd(zstd::Encoder<'static, BufWriter<Hashed>>),
+    Gzip(GzEncoder<Output>),
+    Zstd(zstd::Encoder<'static, Output>),
 }
 
 /// A file that has its name only when it is complete. Dropped earlier, nothing of it stays.
@@ -74,17 +116,21 @@ pub(super) struct Sealed {
 }
 
 impl Parcel {
-    /// Begins to write `file`.
-    pub(super) fn new(file: &Path, packing: Packing) -> io::Result<Parcel> {
+    /// Begins to write `file`; sealed where there is a passphrase.
+    pub(super) fn new(file: &Path, packing: Packing, passphrase: Option<&Secret>) -> io::Result<Parcel> {
         let (folder, name) = split(file)?;
         let temporary = [name, b".lifeboat-new"].concat();
         // What an earlier run left is ours.
         remove(&folder, &temporary)?;
         let output = Hashed { file: folder.create_file(&temporary)?, hasher: Sha256::new(), length: 0 };
         let output = BufWriter::with_capacity(BUFFER, output);
-        let packer = match packing {
-            Packing::Gzip => Packer::Gzip(GzEncoder::new(output, Compression::new(GZIP_LEVEL))),
-            Packing::Zstd => {
+        let output = match passphrase {
+            Some(passphrase) => Output::Sealed(Box::new(Sealing::new(output, passphrase.reveal(), &random()?)?)),
+            None => Output::Open(output),
+        };
+        let packer = match packing.packer {
+            Kind::Gzip => Packer::Gzip(GzEncoder::new(output, Compression::new(GZIP_LEVEL))),
+            Kind::Zstd => {
                 let mut encoder = zstd::Encoder::new(output, ZSTD_LEVEL)?;
                 encoder.include_checksum(true)?;
                 Packer::Zstd(encoder)
@@ -107,7 +153,7 @@ impl Parcel {
             Some(Packer::Zstd(packer)) => packer.finish()?,
             None => return Err(io::Error::other("it was sealed before")),
         };
-        let output = output.into_inner().map_err(io::IntoInnerError::into_error)?;
+        let output = output.finish()?;
         dir::sync_file(&output.file)?;
         dir::forget_cache(&output.file);
         Ok(Sealed { digest: Sha256Digest::from_hasher(output.hasher), length: output.length })

@@ -4,6 +4,7 @@
 //! bytes, never a path. Every length in foreign bytes is checked against a limit before anything is allocated for it.
 
 pub mod acl;
+pub mod age;
 pub mod backup_manifest;
 pub mod block;
 pub mod borg;

@@ -11,13 +11,18 @@ pub fn prompter(plain: bool) -> Box<dyn Prompter> {
     let capable = io::stdin().is_terminal()
         && io::stderr().is_terminal()
         && std::env::var("TERM").is_ok_and(|term| term != "dumb");
-    if capable && !plain { Box::new(Terminal) } else { Box::new(Plain::new(io::stdin().lock(), io::stdout())) }
+    if capable && !plain { Box::new(Terminal) } else { Box::new(Plain::new(unlocked(), io::stdout())) }
 }
 
 /// A prompter for single questions, which leaves standard output to the result; `None` where nobody could answer.
 pub fn on_terminal() -> Option<Box<dyn Prompter>> {
     let is_there = io::stdin().is_terminal() && io::stderr().is_terminal();
-    is_there.then(|| -> Box<dyn Prompter> { Box::new(Plain::new(io::stdin().lock(), io::stderr())) })
+    is_there.then(|| -> Box<dyn Prompter> { Box::new(Plain::new(unlocked(), io::stderr())) })
+}
+
+/// Standard input, which nobody holds between two questions: a passphrase is read past this.
+fn unlocked() -> impl BufRead {
+    io::BufReader::new(io::stdin())
 }
 
 /// Reads a line that is not shown.

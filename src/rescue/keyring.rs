@@ -79,6 +79,29 @@ fn read(path: &Path, limit: u64, what: &str) -> Result<Vec<u8>, Failure> {
     Ok(raw)
 }
 
+/// The passphrase for a new backup: from where the command line says, or typed twice.
+pub fn new_passphrase(places: &KeyPlaces, prompter: Option<&mut dyn Prompter>) -> Result<Secret, Failure> {
+    let none = "an encrypted backup needs a passphrase";
+    if let Some(given) = Keyring::read(places)?.known.first() {
+        let advice = "name a file that holds one";
+        let is_empty = given.reveal().is_empty();
+        return if is_empty { Err(Failure::untouched(Ending::Usage, none, advice)) } else { Ok(given.clone()) };
+    }
+    let Some(prompter) = prompter else {
+        return Err(Failure::untouched(Ending::Usage, none, "name a file that holds one with --passphrase-file"));
+    };
+    let mut ask = |text: &str| match prompter.secret(&Words { id: "new-passphrase", text }) {
+        Ok(Answer::Given(secret)) if !secret.reveal().is_empty() => Ok(secret),
+        _ => Err(Failure::untouched(Ending::Cancelled, "no passphrase was typed", "run the command again")),
+    };
+    loop {
+        let first = ask("Type a passphrase for the backup, and keep it in another place than the backup:")?;
+        if ask("Type it once more:")? == first {
+            return Ok(first);
+        }
+    }
+}
+
 /// A keyring in use.
 pub struct Unlocking<'a> {
     keyring: &'a mut Keyring,

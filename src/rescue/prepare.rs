@@ -31,8 +31,11 @@ use std::path::{Path, PathBuf};
 
 /// Whether a file is a FreedomBox backup; reads it to its manifest.
 pub fn is_backup(path: &Path) -> bool {
-    let summary = source::open(path).and_then(|mut archive| archive.summary());
-    summary.is_ok_and(|summary| summary.generation != Generation::None)
+    match source::open(path).and_then(|mut archive| archive.summary()) {
+        Ok(summary) => summary.generation != Generation::None,
+        // Nobody else seals archives under such a name.
+        Err(error) => matches!(error, source::ReadError::NeedsPassphrase(_)),
+    }
 }
 
 /// Takes the passphrases that installed systems keep.

@@ -3,7 +3,7 @@
 use super::borg::Which;
 use super::tar_export::{PassOver, at, open_as, shown};
 use super::unlock::Unlock;
-use super::{Archive, LONGEST_CONFIG, ReadError, Take, borg, open};
+use super::{Archive, LONGEST_CONFIG, ReadError, Take, borg, open_file};
 use crate::formats::borg_config;
 use crate::model::archive::{ArchiveId, ArchiveSummary, BackupLocation, FoundAs, Generation};
 use crate::model::finding::{Finding, Severity};
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 /// How deep a folder is searched.
 const DEPTH: usize = 6;
 /// Names of tar exports. In a search the name decides, because a system disk holds thousands of other packed files.
-const ENDINGS: [&str; 5] = [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst"];
+const ENDINGS: [&str; 8] = [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst", ".tar.age", ".tar.gz.age", ".tar.zst.age"];
 
 /// What a place holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,7 +96,10 @@ fn collect(location: &Path, which: Which, unlock: &mut dyn Unlock) -> Result<Lis
             BackupLocation::TarExport { .. } if which == Which::Deleted => {}
             // Systems are opened by themselves, see `old_system`; a search finds none.
             BackupLocation::OldSystem { .. } => {}
-            BackupLocation::TarExport { path, .. } => list_export(path, &place, location, &mut listing)?,
+            BackupLocation::TarExport { path, .. } => {
+                let sealed = list_export(path, &place, location, &mut listing, unlock)?;
+                locked = locked.or(sealed);
+            }
             BackupLocation::BorgRepository { path, .. } => {
                 match borg::summaries(path, which, unlock) {
                     Ok((archives, findings)) => {
@@ -122,11 +125,17 @@ fn collect(location: &Path, which: Which, unlock: &mut dyn Unlock) -> Result<Lis
     Ok(listing)
 }
 
-/// Lists one archive file.
-fn list_export(path: &Path, place: &BackupLocation, location: &Path, listing: &mut Listing) -> Result<(), ReadError> {
+/// Lists one archive file; why it cannot be opened, where a passphrase is missing.
+fn list_export(
+    path: &Path,
+    place: &BackupLocation,
+    location: &Path,
+    listing: &mut Listing,
+    unlock: &mut dyn Unlock,
+) -> Result<Option<ReadError>, ReadError> {
     let is_named = path == location;
     let mut damage = None;
-    let summary = id_of(path, location).and_then(|id| open_as(path, id)).and_then(|mut archive| {
+    let summary = id_of(path, location).and_then(|id| open_as(path, id, unlock)).and_then(|mut archive| {
         damage = archive.read(&mut PassOver, &Silent).err();
         archive.summary()
     });
@@ -141,9 +150,11 @@ fn list_export(path: &Path, place: &BackupLocation, location: &Path, listing: &m
         Err(error) => {
             let advice = "look at the disk and the file; other backups are not affected";
             listing.findings.push(Finding::new(Severity::Warning, shown(path), error.to_string(), advice));
+            let is_locked = matches!(error, ReadError::NeedsPassphrase(_) | ReadError::WrongPassphrase(_));
+            return Ok(is_locked.then_some(error));
         }
     }
-    Ok(())
+    Ok(None)
 }
 
 /// Opens one archive at `location`. Without an id, the place must hold exactly one backup.
@@ -160,7 +171,7 @@ pub fn open_location(
                 shown(location)
             )));
         }
-        return open(location);
+        return open_file(location, unlock);
     }
     if let Some(refusal) = borg::refusal(location) {
         return Err(refusal);
@@ -173,7 +184,7 @@ pub fn open_location(
     for place in find(location)?.0 {
         match &place {
             BackupLocation::TarExport { path, .. } if id_of(path, location).ok().as_ref() == Some(&id) => {
-                return open_as(path, id);
+                return open_as(path, id, unlock);
             }
             BackupLocation::TarExport { .. } | BackupLocation::OldSystem { .. } => {}
             BackupLocation::BorgRepository { path, .. } => match borg::open(path, &id, unlock) {
@@ -199,7 +210,7 @@ pub fn each(location: &Path, unlock: &mut dyn Unlock, take: &mut Take<'_>) -> Re
             BackupLocation::OldSystem { .. } => {}
             BackupLocation::TarExport { path, .. } => {
                 let is_sure = path == location || is_export_of_freedombox(&place);
-                let opened = id_of(path, location).and_then(|id| open_as(path, id));
+                let opened = id_of(path, location).and_then(|id| open_as(path, id, unlock));
                 let is_other = match opened.as_ref() {
                     Err(ReadError::NotABackup(_)) => !is_sure,
                     _ => false,

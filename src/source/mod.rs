@@ -7,6 +7,7 @@
 
 mod borg;
 mod location;
+mod medium;
 pub mod old_system;
 mod scan;
 mod sidecar;
@@ -16,8 +17,8 @@ mod unlock;
 mod unpack;
 
 pub use location::{Listing, each, find, list, list_deleted, open_location};
-pub use tar_export::open;
-pub use unlock::{NoPassphrase, Unlock};
+pub use tar_export::{open, open_file};
+pub use unlock::{NoPassphrase, OnePassphrase, Unlock};
 
 use crate::model::account::Accounts;
 use crate::model::archive::{ArchiveId, ArchiveSummary};

@@ -4,9 +4,10 @@
 //! between the two threads: memory stays at [`BUFFERS`] × [`BUFFER`] bytes whatever the archive holds.
 
 use super::ReadError;
+use super::medium::Medium;
 use super::unpack::{Unpacked, unpack};
-use std::fs::File;
 use std::io::{self, Read};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 
@@ -46,14 +47,14 @@ pub(super) struct Sink {
 }
 
 impl Stream {
-    /// Starts reading `file` from its beginning. `hash` asks for the SHA-256 of the file itself.
-    pub(super) fn start(file: &File, hash: bool) -> io::Result<Self> {
-        let file = file.try_clone()?;
+    /// Starts reading `medium` from its beginning. `hash` asks for the SHA-256 of the file itself.
+    pub(super) fn start(medium: &Arc<Medium>, hash: bool) -> io::Result<Self> {
+        let medium = medium.clone();
         let (messages, receiver) = sync_channel(BUFFERS - 2);
         let (empties, returned) = channel();
         let thread = std::thread::Builder::new().name("unpack".into()).spawn(move || {
             let mut sink = Sink { messages, empties: returned, buffer: vec![0; BUFFER], filled: 0, made: 1 };
-            let end = unpack(&file, hash, &mut sink);
+            let end = unpack(&medium, hash, &mut sink);
             // When nobody listens any more, there is nobody to tell.
             let _ = sink.messages.send(Message::End(end));
         })?;

@@ -1,8 +1,10 @@
 //! A backup in one file: a tar archive, packed or not.
 
+use super::medium::Medium;
 use super::scan::Scan;
 use super::sidecar::{self, Expected};
 use super::stream::Stream;
+use super::unlock::{NoPassphrase, Unlock};
 use super::unpack::peek_content;
 use super::{Archive, Ending, Proof, ReadError, VisitError, Visitor};
 use crate::formats::backup_manifest::{self, LONGEST_MANIFEST};
@@ -18,6 +20,7 @@ use std::io::{self, Cursor, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
 
 /// `O_NOATIME` and `O_NONBLOCK` of Linux' `asm-generic/fcntl.h`, which x86, ARM and RISC-V use.
 const O_NOATIME: i32 = 0o1_000_000;
@@ -28,7 +31,7 @@ const PACE: u64 = 1 << 20;
 /// One archive file, open for reading.
 #[derive(Debug)]
 struct TarExport {
-    file: File,
+    medium: Arc<Medium>,
     id: ArchiveId,
     size: ByteSize,
     expected: Vec<Expected>,
@@ -37,26 +40,31 @@ struct TarExport {
     scan: Option<Scan>,
 }
 
-/// Opens one archive file; its id is the file's name.
+/// Opens one archive file that is not encrypted; its id is the file's name.
 pub fn open(path: &Path) -> Result<Box<dyn Archive>, ReadError> {
+    open_file(path, &mut NoPassphrase)
+}
+
+/// Opens one archive file; its id is the file's name.
+pub fn open_file(path: &Path, unlock: &mut dyn Unlock) -> Result<Box<dyn Archive>, ReadError> {
     let name = path.file_name().unwrap_or(path.as_os_str());
     let id = ArchiveId::of_name(name.as_bytes())
         .map_err(|bad| ReadError::NotABackup(format!("'{}': {bad}", shown(path))))?;
-    open_as(path, id)
+    open_as(path, id, unlock)
 }
 
 /// Opens one archive file under a given id.
-pub(super) fn open_as(path: &Path, id: ArchiveId) -> Result<Box<dyn Archive>, ReadError> {
-    let file = open_regular(path)?;
-    let size = ByteSize(file.metadata().map_err(|error| at(path, &error))?.len());
-    let first = peek_content(&file, BLOCK)?;
+pub(super) fn open_as(path: &Path, id: ArchiveId, unlock: &mut dyn Unlock) -> Result<Box<dyn Archive>, ReadError> {
+    let medium = Medium::open(path, unlock)?;
+    let size = ByteSize(medium.length());
+    let first = peek_content(&medium, BLOCK)?;
     let block = <&[u8; BLOCK]>::try_from(first.as_slice()).ok();
     if !block.is_some_and(looks_like_tar) {
         let what = "is not a tar archive, or is damaged at its very beginning";
         return Err(ReadError::NotABackup(format!("'{}' {what}", shown(path))));
     }
     let (expected, findings) = sidecar::look(path);
-    Ok(Box::new(TarExport { file, id, size, expected, findings, scan: None }))
+    Ok(Box::new(TarExport { medium: Arc::new(medium), id, size, expected, findings, scan: None }))
 }
 
 /// Opens a regular file without changing its access time where that is allowed, and never waits on a pipe or touches a
@@ -110,7 +118,7 @@ impl Archive for TarExport {
     }
 
     fn read(&mut self, visitor: &mut dyn Visitor, progress: &dyn Progress) -> Result<Ending, ReadError> {
-        let stream = Stream::start(&self.file, !self.expected.is_empty()).map_err(ReadError::Io)?;
+        let stream = Stream::start(&self.medium, !self.expected.is_empty()).map_err(ReadError::Io)?;
         let mut tarball = Tarball::new(stream);
         let mut scan = Scan::default();
         let result = walk(&mut tarball, visitor, &mut scan, progress);

@@ -18,6 +18,16 @@ pub trait Unlock {
     }
 }
 
+/// Knows one passphrase.
+#[derive(Debug)]
+pub struct OnePassphrase<'a>(pub &'a Secret);
+
+impl Unlock for OnePassphrase<'_> {
+    fn passphrase(&mut self, _: &str, attempt: u32) -> Option<Secret> {
+        (attempt == 0).then(|| self.0.clone())
+    }
+}
+
 /// Knows no passphrase.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoPassphrase;

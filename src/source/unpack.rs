@@ -3,19 +3,15 @@
 //! Reads to the true end of the file and checks every checksum that the format has. What is wrong with the end of the
 //! file, but may leave the content whole, is told in [`Unpacked`]; the reader of the content decides.
 
+use super::medium::{Feed, Medium};
 use super::stream::Sink;
 use super::{Proof, ReadError};
 use crate::model::digest::Sha256Digest;
 use crate::model::finding::{Finding, Severity};
 use flate2::{Decompress, FlushDecompress, Status};
-use sha2::{Digest as _, Sha256};
-use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
 use zstd::stream::raw::{DParameter, Decoder, Operation};
 
-/// How much of the file is read at once.
-const CHUNK: usize = 128 << 10;
 /// Longest gzip header: its name and comment have no limit of their own.
 const LONGEST_HEADER: usize = 128 << 10;
 /// Largest Zstandard window, as a power of two. `zstd -19` uses 2^23; more than this would not fit a small board.
@@ -47,16 +43,19 @@ enum Packing {
 }
 
 /// Unpacks the whole of `file` into `sink`.
-pub(super) fn unpack(file: &File, hash: bool, sink: &mut Sink) -> Result<Unpacked, ReadError> {
-    let mut input = Input::new(file, hash);
+pub(super) fn unpack(medium: &Medium, hash: bool, sink: &mut Sink) -> Result<Unpacked, ReadError> {
+    let mut input = Input::new(medium, hash);
     let mut unpacked = match packing(input.peek(4)?) {
         Packing::Gzip => gunzip(&mut input, sink)?,
         Packing::Zstd => unzstd(&mut input, sink)?,
         Packing::None => copy(&mut input, sink)?,
     };
     sink.flush(input.offset)?;
-    unpacked.length = input.offset;
-    unpacked.digest = input.hasher.take().map(Sha256Digest::from_hasher);
+    unpacked.length = input.feed.at();
+    unpacked.digest = input.feed.take_hasher().map(Sha256Digest::from_hasher);
+    if medium.is_sealed() {
+        unpacked.proof = Proof::Checked("age's authentication code of every part".into());
+    }
     Ok(unpacked)
 }
 
@@ -108,7 +107,7 @@ fn gunzip(input: &mut Input, sink: &mut Sink) -> Result<Unpacked, ReadError> {
         }
         let (crc, length) = (crc.finalize(), inflate.total_out() as u32);
         let place = input.offset;
-        let trailer = input.take(8)?;
+        let trailer = input.next(8)?;
         // Of a cut trailer, what is there must be right.
         let expected = [crc.to_le_bytes(), length.to_le_bytes()].concat();
         if !expected.starts_with(&trailer) && unpacked.mismatch.is_none() {
@@ -159,7 +158,7 @@ fn inflate_member(
 fn read_gzip_header(input: &mut Input) -> Result<(), ReadError> {
     let at = input.offset;
     let cut = || corrupt(at, "the file ends inside a gzip header");
-    let mut header = input.take(10)?;
+    let mut header = input.next(10)?;
     let &[0x1f, 0x8b, method, flags, ..] = header.as_slice() else { return Err(cut()) };
     if header.len() < 10 {
         return Err(cut());
@@ -168,10 +167,10 @@ fn read_gzip_header(input: &mut Input) -> Result<(), ReadError> {
         return Err(corrupt(at, "a gzip header has an unknown method or unknown flags"));
     }
     if flags & 4 != 0 {
-        let length = input.take(2)?;
+        let length = input.next(2)?;
         let &[low, high] = length.as_slice() else { return Err(cut()) };
         let wanted = usize::from(u16::from_le_bytes([low, high]));
-        let extra = input.take(wanted)?;
+        let extra = input.next(wanted)?;
         if extra.len() < wanted {
             return Err(cut());
         }
@@ -182,7 +181,7 @@ fn read_gzip_header(input: &mut Input) -> Result<(), ReadError> {
     for flag in [8, 16] {
         let mut open = flags & flag != 0;
         while open {
-            let next = input.take(1)?;
+            let next = input.next(1)?;
             let &[byte] = next.as_slice() else { return Err(cut()) };
             header.push(byte);
             if header.len() > LONGEST_HEADER {
@@ -192,7 +191,7 @@ fn read_gzip_header(input: &mut Input) -> Result<(), ReadError> {
         }
     }
     if flags & 2 != 0 {
-        let stored = input.take(2)?;
+        let stored = input.next(2)?;
         let crc = crc32fast::hash(&header) as u16;
         if stored != crc.to_le_bytes() {
             return Err(corrupt(at, "the checksum of a gzip header is wrong"));
@@ -284,20 +283,18 @@ fn corrupt(at: u64, what: impl Into<String>) -> ReadError {
     ReadError::Corrupt { place: format!("at byte {at} of the file"), what: what.into() }
 }
 
-/// The file, read in order, from its beginning. Positions are given to each read, so that one open file serves several
-/// readers.
+/// The file, read in order, from its beginning.
 struct Input<'a> {
-    file: &'a File,
-    /// Where the next byte that is handed out lies in the file.
+    feed: Feed<'a>,
+    /// Where the next byte that is handed out lies in the file; in what was sealed, where that is the case.
     offset: u64,
     buffer: Vec<u8>,
     start: usize,
-    hasher: Option<Sha256>,
 }
 
 impl<'a> Input<'a> {
-    fn new(file: &'a File, hash: bool) -> Self {
-        Self { file, offset: 0, buffer: Vec::new(), start: 0, hasher: hash.then(Sha256::new) }
+    fn new(medium: &'a Medium, hash: bool) -> Self {
+        Self { feed: Feed::new(medium, hash), offset: 0, buffer: Vec::new(), start: 0 }
     }
 
     /// What comes next: at least `wanted` bytes unless the file ends before, nothing at its end.
@@ -305,24 +302,7 @@ impl<'a> Input<'a> {
         while self.buffer.len() - self.start < wanted {
             self.buffer.drain(..self.start);
             self.start = 0;
-            let held = self.buffer.len();
-            let at = self.offset + held as u64;
-            self.buffer.resize(held + CHUNK.max(wanted - held), 0);
-            let read = loop {
-                match self.file.read_at(self.buffer.get_mut(held..).unwrap_or_default(), at) {
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    other => break other,
-                }
-            };
-            let got = *read.as_ref().unwrap_or(&0);
-            self.buffer.truncate(held + got);
-            read.map_err(|error| {
-                ReadError::Io(io::Error::new(error.kind(), format!("at byte {at} of the file: {error}")))
-            })?;
-            if let Some(hasher) = &mut self.hasher {
-                hasher.update(self.buffer.get(held..).unwrap_or_default());
-            }
-            if got == 0 {
+            if self.feed.more(&mut self.buffer)? == 0 {
                 break;
             }
         }
@@ -335,7 +315,7 @@ impl<'a> Input<'a> {
     }
 
     /// The next `wanted` bytes, fewer where the file ends.
-    fn take(&mut self, wanted: usize) -> Result<Vec<u8>, ReadError> {
+    fn next(&mut self, wanted: usize) -> Result<Vec<u8>, ReadError> {
         let rest = self.peek(wanted)?;
         let bytes = rest.get(..wanted.min(rest.len())).unwrap_or_default().to_vec();
         self.consume(bytes.len());
@@ -344,12 +324,12 @@ impl<'a> Input<'a> {
 }
 
 /// The first bytes of the unpacked content, for a look at what the file is. Fewer where it ends or cannot be unpacked.
-pub(super) fn peek_content(file: &File, wanted: usize) -> Result<Vec<u8>, ReadError> {
-    let mut input = Input::new(file, false);
+pub(super) fn peek_content(medium: &Medium, wanted: usize) -> Result<Vec<u8>, ReadError> {
+    let mut input = Input::new(medium, false);
     let mut content = vec![0; wanted];
     let count = match packing(input.peek(4)?) {
         Packing::None => {
-            content = input.take(wanted)?;
+            content = input.next(wanted)?;
             content.len()
         }
         Packing::Gzip => {
@@ -372,7 +352,7 @@ pub(super) fn peek_content(file: &File, wanted: usize) -> Result<Vec<u8>, ReadEr
             }
         }
         Packing::Zstd => {
-            let mut decoder = zstd::stream::read::Decoder::new(Positioned { file, at: 0 }).map_err(ReadError::Io)?;
+            let mut decoder = zstd::stream::read::Decoder::new(input).map_err(ReadError::Io)?;
             decoder.window_log_max(WINDOW).map_err(ReadError::Io)?;
             let mut made = 0;
             while let Some(room) = content.get_mut(made..).filter(|room| !room.is_empty()) {
@@ -388,16 +368,14 @@ pub(super) fn peek_content(file: &File, wanted: usize) -> Result<Vec<u8>, ReadEr
     Ok(content)
 }
 
-/// A file read from a position of its own.
-struct Positioned<'a> {
-    file: &'a File,
-    at: u64,
-}
-
-impl Read for Positioned<'_> {
+impl Read for Input<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.file.read_at(buffer, self.at)?;
-        self.at += count as u64;
+        let part = self.peek(1).map_err(io::Error::other)?;
+        let count = part.len().min(buffer.len());
+        for (to, from) in buffer.iter_mut().zip(part) {
+            *to = *from;
+        }
+        self.consume(count);
         Ok(count)
     }
 }

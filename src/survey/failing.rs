@@ -17,7 +17,7 @@ use crate::sys::host::Host;
 use crate::sys::mount::{self, MountLine};
 use std::collections::BTreeSet;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Refuses to salvage `disk` into the folder of `image`, where that would harm one of them. What is worth knowing of
 /// the place otherwise is returned.
@@ -38,45 +38,119 @@ pub fn check_place(host: &Host, disk: &Path, image: &Path) -> Result<Vec<Finding
     let lines = mount::mounted(host)?;
     let place = everything_below(host, &lines, &folder);
     if let Some(number) = device_number(disk) {
-        if !block::kin(host, number).is_disjoint(&place) {
+        if !block::kin(host, number).is_disjoint(&place.devices) {
             return Err(TargetError::OnSource(shown()));
         }
         refuse_mounted(&lines, &block::with_all_on_it(host, number), disk)?;
     }
-    let medium = lines.iter().filter(|line| line.point == Path::new("/run/lifeboat/medium"));
-    let medium: BTreeSet<_> = medium.filter(|line| line.device.0 != 0).map(|line| line.device).collect();
-    for number in place.iter().flat_map(|number| block::kin(host, *number)) {
-        if medium.contains(&number) || is_medium(host, number) {
-            return Err(TargetError::BootMedium(shown()));
-        }
-    }
-    let in_memory = mount_of(&lines, &folder)
-        .is_some_and(|line| matches!(line.kind.as_str(), "tmpfs" | "ramfs" | "overlay" | "rootfs"));
-    let what = "it may lie in this computer's memory, where it is lost when the power goes";
-    let finding = || Finding::new(Severity::Warning, shown(), what, "name a folder on another disk");
-    Ok(in_memory.then(finding).into_iter().collect())
+    refuse_medium(host, &lines, &place, image)?;
+    Ok(in_memory(&lines, &folder, image))
 }
 
-/// The devices on which a folder lies, through loop devices and the files behind them.
-fn everything_below(host: &Host, lines: &[MountLine], folder: &Path) -> BTreeSet<(u32, u32)> {
-    let mut devices = BTreeSet::new();
-    let mut seen = BTreeSet::new();
-    let mut left = vec![folder.to_path_buf()];
-    while let Some(path) = left.pop() {
-        if !seen.insert(path.clone()) {
-            continue;
+/// Refuses to write a backup of the box at `from`, a disk, an image or a directory, into `folder`, where that lies on
+/// the box itself or on Lifeboat's medium. What is worth knowing of the folder otherwise is returned.
+pub fn check_folder(host: &Host, from: &Path, folder: &Path) -> Result<Vec<Finding>, TargetError> {
+    let lines = mount::mounted(host)?;
+    let place = everything_below(host, &lines, folder);
+    if is_on_box(host, &lines, from, &place)? {
+        return Err(TargetError::OnBox(bytes::path::shown(folder)));
+    }
+    refuse_medium(host, &lines, &place, folder)?;
+    Ok(in_memory(&lines, folder, folder))
+}
+
+/// Refuses a stick, a device or an image, that is the box at `from` or lies on its disk.
+pub fn check_stick(host: &Host, from: &Path, stick: &Path) -> Result<(), TargetError> {
+    let lines = mount::mounted(host)?;
+    let mut place = Below::default();
+    place.add(
+        host,
+        &lines,
+        match device_number(stick) {
+            Some((major, minor)) => Holder::Device(major, minor),
+            None => Holder::File(stick.to_path_buf(), 0),
+        },
+    );
+    if is_on_box(host, &lines, from, &place)? {
+        return Err(TargetError::OnBox(bytes::path::shown(stick)));
+    }
+    refuse_medium(host, &lines, &place, stick)
+}
+
+/// Whether a place lies on the disk or the image of the box at `from`. The image of a box may lie on the stick.
+fn is_on_box(host: &Host, lines: &[MountLine], from: &Path, place: &Below) -> Result<bool, TargetError> {
+    let real = std::fs::canonicalize(from).map_err(|error| SysError::new("opening", from, error))?;
+    let of_line = |line: &MountLine| {
+        if line.device.0 != 0 { Some(line.device) } else { device_number(&line.source) }
+    };
+    let own = match device_number(&real) {
+        // A directory lies on what is mounted there.
+        None if real.is_dir() => mount_of(lines, &real).and_then(of_line),
+        number => number,
+    };
+    let kin = own.map(|own| block::kin(host, own)).unwrap_or_default();
+    let mut behind = block::loops(host).into_iter().filter(|one| kin.contains(&one.number));
+    Ok(place.files.contains(&real)
+        || !kin.is_disjoint(&place.devices)
+        || behind.any(|one| place.files.contains(&one.path)))
+}
+
+fn refuse_medium(host: &Host, lines: &[MountLine], place: &Below, shown: &Path) -> Result<(), TargetError> {
+    let medium = lines.iter().filter(|line| line.point == Path::new("/run/lifeboat/medium"));
+    let medium: BTreeSet<_> = medium.filter(|line| line.device.0 != 0).map(|line| line.device).collect();
+    for number in place.devices.iter().flat_map(|number| block::kin(host, *number)) {
+        if medium.contains(&number) || is_medium(host, number) {
+            return Err(TargetError::BootMedium(bytes::path::shown(shown)));
         }
-        for holder in holders_of_path(host, lines, &path) {
+    }
+    Ok(())
+}
+
+fn in_memory(lines: &[MountLine], folder: &Path, shown: &Path) -> Vec<Finding> {
+    let in_memory = mount_of(lines, folder)
+        .is_some_and(|line| matches!(line.kind.as_str(), "tmpfs" | "ramfs" | "overlay" | "rootfs"));
+    let what = "it may lie in this computer's memory, where it is lost when the power goes";
+    let advice = "name a folder on another disk";
+    let finding = || Finding::new(Severity::Warning, bytes::path::shown(shown), what, advice);
+    in_memory.then(finding).into_iter().collect()
+}
+
+/// What something lies on, through loop devices and the files behind them.
+#[derive(Default)]
+struct Below {
+    devices: BTreeSet<(u32, u32)>,
+    files: BTreeSet<PathBuf>,
+}
+
+impl Below {
+    fn add(&mut self, host: &Host, lines: &[MountLine], holder: Holder) {
+        let mut left = vec![holder];
+        while let Some(holder) = left.pop() {
             match holder {
-                Holder::Device(major, minor) => drop(devices.insert((major, minor))),
+                Holder::Device(major, minor) => {
+                    if self.devices.insert((major, minor)) {
+                        // A partition of a loop device lies on what the loop device shows.
+                        let kin = block::kin(host, (major, minor));
+                        let behind = block::loops(host).into_iter().filter(|one| kin.contains(&one.number));
+                        left.extend(behind.map(|one| Holder::File(one.path, one.offset)));
+                    }
+                }
                 Holder::File(file, _) => match device_number(&file) {
-                    Some(number) => drop(devices.insert(number)),
-                    None => left.push(file),
+                    Some((major, minor)) => left.push(Holder::Device(major, minor)),
+                    None if self.files.insert(file.clone()) => left.extend(holders_of_path(host, lines, &file)),
+                    None => {}
                 },
             }
         }
     }
-    devices
+}
+
+fn everything_below(host: &Host, lines: &[MountLine], folder: &Path) -> Below {
+    let mut below = Below::default();
+    for holder in holders_of_path(host, lines, folder) {
+        below.add(host, lines, holder);
+    }
+    below
 }
 
 fn refuse_mounted(lines: &[MountLine], parts: &BTreeSet<(u32, u32)>, disk: &Path) -> Result<(), TargetError> {

@@ -3,6 +3,7 @@
 //! Walks without following symbolic links, to a limited depth and number of entries; reaching the limit is a finding.
 //! On an installed system only the places where people and FreedomBox keep data are searched.
 
+use crate::formats::age;
 use crate::formats::borg_config::{self, BorgConfig};
 use crate::model::archive::{BackupLocation, FoundAs};
 use crate::model::bytes;
@@ -183,6 +184,7 @@ enum Compression {
     None,
     Gzip,
     Zstd,
+    Sealed,
 }
 
 fn compression(name: &[u8]) -> Option<Compression> {
@@ -191,7 +193,10 @@ fn compression(name: &[u8]) -> Option<Compression> {
     if name.starts_with(b"._") {
         return None;
     }
-    let kinds: [(&[u8], Compression); 5] = [
+    let kinds: [(&[u8], Compression); 8] = [
+        (b".tar.age", Compression::Sealed),
+        (b".tar.gz.age", Compression::Sealed),
+        (b".tar.zst.age", Compression::Sealed),
         (b".tar", Compression::None),
         (b".tar.gz", Compression::Gzip),
         (b".tgz", Compression::Gzip),
@@ -209,10 +214,16 @@ fn first_member(path: &Path, compression: Compression) -> io::Result<Option<Vec<
         Some(name) => ForeignRoot::open(folder).map_err(|error| error.source)?.file(name)?,
         None => Some(std::fs::File::open(path)?),
     };
-    let Some(file) = file else { return Ok(None) };
+    let Some(mut file) = file else { return Ok(None) };
+    if compression == Compression::Sealed {
+        // What is in it only the passphrase tells.
+        let mut magic = [0; age::MAGIC.len()];
+        file.read_exact(&mut magic)?;
+        return Ok((magic == age::MAGIC).then(Vec::new));
+    }
     let mut header = [0; 512];
     let read = match compression {
-        Compression::None => fill(file, &mut header),
+        Compression::None | Compression::Sealed => fill(file, &mut header),
         Compression::Gzip => fill(flate2::read::MultiGzDecoder::new(file), &mut header),
         Compression::Zstd => zstd::Decoder::new(file).and_then(|decoder| fill(decoder, &mut header)),
     };
@@ -264,6 +275,7 @@ mod tests {
             ("root-2026-11-23T18:45:11+01:00.TAR.GZ", Some(Compression::Gzip)),
             ("a.tgz", Some(Compression::Gzip)),
             ("a.tar.zst", Some(Compression::Zstd)),
+            ("a.tar.gz.age", Some(Compression::Sealed)),
             ("._a.tar.gz", None),
             ("a.tar.gz.part", None),
             ("tar", None),

@@ -13,6 +13,7 @@ pub mod installation;
 pub mod locations;
 pub mod opening;
 pub mod owners;
+pub mod stick;
 pub mod target;
 
 use crate::model::bytes;

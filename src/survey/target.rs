@@ -115,6 +115,20 @@ pub enum TargetError {
     /// The image would lie on the disk that is to be salvaged.
     #[error("'{0}' lies on the disk that is to be salvaged")]
     OnSource(String),
+    /// The backup would lie on the disk that is backed up.
+    #[error("'{0}' lies on the disk that is to be backed up")]
+    OnBox(String),
+    /// A stick has nothing that can be written to.
+    #[error("'{0}' holds no filesystem that a backup can be written to")]
+    NoStick(String),
+    /// A stick has several.
+    #[error("'{target}' holds several filesystems that a backup can be written to: {places}")]
+    SeveralPlaces {
+        /// What was named.
+        target: String,
+        /// Names of the volumes.
+        places: String,
+    },
     /// The disk that is to be salvaged is mounted for writing.
     #[error("'{disk}' is mounted for writing at '{at}'")]
     Mounted {
@@ -139,6 +153,9 @@ impl TargetError {
             Self::HoldsBackup { .. } => "copy the backup to another disk first",
             Self::InUse { .. } => "unmount it first, or name the directory where it is mounted",
             Self::NoDisk(_) => "name the failing disk, such as /dev/sdb; 'lifeboat survey' lists the disks",
+            Self::OnBox(_) => "name a stick, or a folder on another disk",
+            Self::NoStick(_) => "format it, for example with exFAT, or name another one",
+            Self::SeveralPlaces { .. } => "mount the one that you mean and name its folder",
             Self::NotAFile(_) | Self::OnSource(_) => "name a folder or a new file on another disk",
             Self::Mounted { .. } => "unmount it first: its image would be a mixture of several moments",
             Self::WriteProtected(_) => "remove the write protection, or name another disk",

@@ -45,6 +45,16 @@ impl ReadAt for Source {
     }
 }
 
+/// Bytes that nobody can guess.
+pub fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    let mut filled = 0;
+    while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        filled += rustix::rand::getrandom(rest, rustix::rand::GetRandomFlags::empty())?;
+    }
+    Ok(bytes)
+}
+
 /// Number of the block device that a path names; `None` when it names something else.
 pub fn device_number(path: &Path) -> Option<(u32, u32)> {
     let meta = std::fs::metadata(path).ok().filter(|meta| meta.file_type().is_block_device())?;
