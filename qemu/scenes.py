@@ -169,8 +169,8 @@ def boot(stage, board):
     return {"question": machine.first_question}
 
 
-# The first question of a dialogue in which one box and one backup are there.
-FIRST = "choose-box"
+# The first question of a dialogue on a console that does not say its language.
+FIRST = "language"
 
 
 def restore(stage, board):

@@ -16,6 +16,7 @@ pub mod finding;
 pub mod finish;
 pub mod installation;
 pub mod manifest;
+pub mod meter;
 pub mod path;
 pub mod plan;
 pub mod progress;
