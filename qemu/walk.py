@@ -39,10 +39,13 @@ class Step:
 def restore_everything(hostname):
     """Puts the only backup, with all its apps, onto the only box, then powers off."""
     return [
+        Step("language", option="English", optional=True),
         Step("choose-box", option=re.escape(hostname)),
         Step("choose-backup", option=r"\.tar\.gz|BACKUPUSB"),
         Step("choose-archive", text="1", optional=True),
         Step("choose-apps", option=r"(?i)\ball\b"),
+        Step("plan", text="", optional=True),
+        Step("not-included", text="", optional=True),
         Step("consent", text=hostname),
         Step("done", text="", statement=True),
         Step("after", option=r"(?i)power off"),
@@ -79,6 +82,13 @@ def walk(machine, steps, until=None):
         ids = re.findall(r"^\[([a-z][a-z0-9-]*)\]", text, re.MULTILINE)
         if not ids:
             raise WalkError("the guide asks without a prompt id")
+        if ids[-1] == "more":
+            # The rest of a long text comes with Enter; whatever was said before it waits for no answer.
+            for identifier in ids[:-1]:
+                if not advance(steps, identifier).statement:
+                    raise WalkError(f'question "{identifier}" did not wait for its answer')
+            machine.type("")
+            continue
         for identifier in ids[:-1]:
             step = advance(steps, identifier)
             if not step.statement:

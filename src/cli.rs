@@ -4,6 +4,7 @@ use crate::model::app::AppId;
 use crate::model::archive::ArchiveId;
 use crate::model::ending::exit_code_help;
 use crate::model::plan::{Extra, PlanId};
+use crate::words::Language;
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -15,12 +16,19 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
-    /// Print the result as JSON on standard output.
+    /// Print the result as JSON on standard output, and progress as JSON lines on standard error.
     #[arg(long, global = true)]
     pub json: bool,
     /// Print plain lines only: no colours, no bars, no cursor movement.
     #[arg(long, global = true)]
     pub plain: bool,
+    /// Write progress as JSON lines to this open file descriptor as well, at least one each second.
+    #[arg(long, global = true, value_name = "N")]
+    pub progress_fd: Option<u32>,
+    /// Speak this language: en, de, fr or es. Without it, that of LC_ALL, LC_MESSAGES or LANG; the guide asks where these
+    /// say nothing.
+    #[arg(long, global = true, value_name = "CODE", value_parser = language)]
+    pub language: Option<Language>,
 }
 
 /// The commands.
@@ -155,6 +163,23 @@ pub enum Command {
         #[arg(long)]
         scheduled: bool,
     },
+    /// Print the manual page, of all or of one command, as man(1) reads it.
+    #[command(hide = true)]
+    Man {
+        /// The command.
+        command: Option<String>,
+    },
+    /// Print the completions for a shell.
+    #[command(hide = true)]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// A language by its code.
+fn language(code: &str) -> Result<Language, String> {
+    Language::of(code).ok_or_else(|| "it is none of en, de, fr and es".to_owned())
 }
 
 /// What to restore where.

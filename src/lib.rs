@@ -38,3 +38,4 @@ pub mod source;
 pub mod survey;
 pub mod sys;
 pub mod verify;
+pub mod words;

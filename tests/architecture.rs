@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 /// The stages are in the order in which data flows; none uses a later one.
 const MAY_USE: &[(&str, &[&str])] = &[
     // Plain data, parsers of bytes, effects.
+    ("words", &[]),
     ("model", &[]),
     ("formats", &["model"]),
     ("fault", &[]),
@@ -36,30 +37,36 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // The chain of stages as a whole.
     (
         "rescue",
-        &["model", "sys", "survey", "source", "verify", "plan", "restore", "handoff", "finish", "salvage", "failure"],
+        &[
+            "words", "model", "sys", "survey", "source", "verify", "plan", "restore", "handoff", "finish", "salvage",
+            "failure",
+        ],
     ),
     (
         "render",
         &[
-            "model", "survey", "source", "verify", "export", "plan", "restore", "handoff", "salvage", "failure",
-            "rescue",
+            "words", "model", "survey", "source", "verify", "export", "plan", "restore", "handoff", "salvage",
+            "failure", "rescue",
         ],
     ),
-    ("cli", &["model"]),
+    ("cli", &["words", "model"]),
     ("console", &["sys"]),
-    ("guide", &["model", "sys", "survey", "source", "restore", "failure", "rescue", "render"]),
+    ("guide", &["words", "model", "sys", "survey", "source", "restore", "failure", "rescue", "render"]),
     (
         "web",
-        &["model", "sys", "survey", "source", "verify", "plan", "restore", "handoff", "salvage", "failure", "guide"],
+        &[
+            "words", "model", "sys", "survey", "source", "verify", "plan", "restore", "handoff", "salvage", "failure",
+            "guide",
+        ],
     ),
     (
         "commands",
         &[
-            "model", "sys", "survey", "source", "verify", "export", "plan", "restore", "handoff", "finish", "salvage",
-            "failure", "rescue", "render", "cli", "console", "guide", "web",
+            "words", "model", "sys", "survey", "source", "verify", "export", "plan", "restore", "handoff", "finish",
+            "salvage", "failure", "rescue", "render", "cli", "console", "guide", "web",
         ],
     ),
-    ("main", &["model", "sys", "failure", "render", "cli", "guide", "web", "commands"]),
+    ("main", &["words", "model", "sys", "failure", "render", "cli", "guide", "web", "commands"]),
     ("lib", &[]),
 ];
 

@@ -8,12 +8,12 @@
 mod common;
 
 use common::archives::{RawTar, gzip, is_root, put};
-use common::rescue::{LIFEBOAT, Run, Sample, SmallBox, manifest, sample};
+use common::rescue::{LIFEBOAT, Run, Sample, SmallBox, manifest, program_on_medium, sample};
 use expectrl::{Eof, Expect};
 use serde_json::Value;
 use snapbox::assert_data_eq;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Widest line.
@@ -281,28 +281,7 @@ fn json_keeps_its_contracts() {
     has_fields(&failure["failure"], &["ending", "sentence", "state", "advice"]);
 }
 
-/// The program without libraries, which a box of any kind can run: built by cargo where its target is installed.
-fn static_program() -> Option<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let target = "x86_64-unknown-linux-musl";
-    let mut cargo = Command::new(option_env!("CARGO").unwrap_or("cargo"));
-    cargo.args(["build", "--quiet", "--bin", "lifeboat", "--target", target, "--target-dir"]);
-    let output = cargo.arg(root.join("target")).current_dir(root).output();
-    match output {
-        Ok(output) if output.status.success() => Some(root.join("target").join(target).join("debug/lifeboat")),
-        Ok(output) => {
-            let why = String::from_utf8_lossy(&output.stderr);
-            eprintln!("SKIPPED: no static program can be built: {}", why.lines().next().unwrap_or_default());
-            None
-        }
-        Err(error) => {
-            eprintln!("SKIPPED: no static program can be built: {error}");
-            None
-        }
-    }
-}
-
-const GUIDE: [&str; 5] = ["guide", "--root", "box", "--root", "drive"];
+const GUIDE: [&str; 7] = ["guide", "--language", "en", "--root", "box", "--root", "drive"];
 
 #[test]
 fn a_guide_that_cannot_finish_the_job_says_so_before_it_asks_for_consent() {
@@ -318,7 +297,7 @@ fn a_guide_that_cannot_finish_the_job_says_so_before_it_asks_for_consent() {
     let run =
         run_in(folder.path(), LIFEBOAT.as_ref(), &[&GUIDE[..], &["--plain"]].concat(), "1\n1\n1\n1\nfreedombox\n");
     assert_eq!(run.code, 17, "{run:?}");
-    assert!(run.out.contains("there is no Lifeboat program for amd64 boxes here"), "{}", run.out);
+    assert!(run.out.contains("no Lifeboat program for amd64 boxes here"), "{}", run.out);
     assert!(!run.out.contains("[consent]"), "{}", run.out);
     assert!(!folder.path().join("box/var/lib/lifeboat").exists());
     no_line_is_too_wide(&run.said());
@@ -331,10 +310,10 @@ fn the_guide_walks_in_plain_lines_through_a_whole_rescue() {
     }
     let folder = folder();
     let Some(sample) = sample_in(folder.path()) else { return };
-    let Some(program) = static_program() else { return };
+    let program = program_on_medium(folder.path());
     let args = [&GUIDE[..], &["--plain"]].concat();
     // A wrong number, a wrong word and a wrong name on the way; only the right name starts.
-    let input = "0\n1\n1\nx\n1\n1\nno\nfreedombox\n";
+    let input = "0\n1\n1\nx\n1\n1\n\n\nno\nfreedombox\n";
     let run = run_in(folder.path(), &program, &args, input);
     assert_eq!(run.code, 0, "{run:?}");
     no_line_is_too_wide(&run.said());
@@ -383,7 +362,7 @@ fn an_answer_file_carries_a_rescue_out_and_asks_nobody() {
     }
     let folder = folder();
     let Some(_) = sample_in(folder.path()) else { return };
-    let Some(program) = static_program() else { return };
+    let program = program_on_medium(folder.path());
     write_answers(folder.path(), &answers(folder.path()));
     let run = run_in(folder.path(), &program, &ANSWERED, "");
     assert_eq!(run.code, 0, "{run:?}");
@@ -393,7 +372,7 @@ fn an_answer_file_carries_a_rescue_out_and_asks_nobody() {
     let again = run_in(folder.path(), &program, &ANSWERED, "");
     assert_eq!(again.code, 21, "{again:?}");
     let said = again.err.replace("\n  ", " ");
-    assert!(said.contains("'earlier-restore': it has no such line; it can be leave; undo"), "{said}");
+    assert!(said.contains("'earlier-restore': it has no such line; it can be leave; undo; commit"), "{said}");
     let undo = [answers(folder.path()), vec![("earlier-restore", "undo".to_owned())]].concat();
     write_answers(folder.path(), &undo);
     assert_eq!(run_in(folder.path(), &program, &ANSWERED, "").code, 0);
@@ -408,7 +387,7 @@ fn a_missing_or_wrong_answer_stops_before_anything_is_written() {
     }
     let folder = folder();
     let Some(_) = sample_in(folder.path()) else { return };
-    let Some(program) = static_program() else { return };
+    let program = program_on_medium(folder.path());
     let all = answers(folder.path());
     let before = common::rescue::tree(&folder.path().join("box"));
     let mut files: Vec<(Vec<(&str, String)>, i32)> = Vec::new();
@@ -460,9 +439,20 @@ fn walk_on(term: Option<&str>, program: &Path, folder: &Path) -> String {
             }
         }
     }
-    let found = session.expect("name of the box: freedombox").or_else(|_| session.expect("freedombox"));
-    seen +=
-        &String::from_utf8_lossy(found.unwrap_or_else(|error| panic!("{term:?}: consent: {error}\n{seen}")).before());
+    // The plan and what no backup holds are only to be read. Each of these waits for an answer.
+    let stops = match plain {
+        true => "to read on|Press Enter to go on|To\\s+start, type",
+        false => "This is what would be done|by hand afterwards|To\\s+start, type",
+    };
+    loop {
+        let found = session.expect(expectrl::Regex(stops)).unwrap_or_else(|error| panic!("{term:?}: {error}\n{seen}"));
+        seen += &String::from_utf8_lossy(found.before());
+        if found.get(0).unwrap().starts_with(b"To") {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        session.send(if plain { "\n" } else { "\r" }).unwrap();
+    }
     std::thread::sleep(std::time::Duration::from_millis(300));
     session.send(if plain { "freedombox\n" } else { "freedombox\r" }).unwrap();
     let found = session.expect(Eof).unwrap_or_else(|error| panic!("{term:?}: the end: {error}\n{seen}"));
@@ -475,10 +465,10 @@ fn the_guide_walks_on_every_terminal() {
     if !can_run() {
         return;
     }
-    let Some(program) = static_program() else { return };
     for term in [Some("linux"), Some("vt100"), Some("dumb"), None] {
         let folder = folder();
         let Some(sample) = sample_in(folder.path()) else { return };
+        let program = program_on_medium(folder.path());
         let seen = walk_on(term, &program, folder.path());
         assert!(seen.contains("[done] Finished."), "{term:?}: {seen}");
         let (right, lines) = sample.check(&folder.path().join("box"));

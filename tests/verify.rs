@@ -385,7 +385,7 @@ impl Progress for Count {
                 count.1 += bytes;
                 count.2 += entries;
             }
-            Event::App { .. } => {}
+            Event::App { .. } | Event::End => {}
         }
     }
 }

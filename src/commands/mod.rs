@@ -3,6 +3,7 @@
 pub mod backup;
 pub mod finish;
 pub mod look;
+pub mod manual;
 pub mod salvage;
 pub mod write;
 
@@ -11,8 +12,10 @@ use crate::console::{self, Sharing};
 use crate::failure::Failure;
 use crate::guide;
 use crate::model::ending::Ending;
+use crate::model::progress::Progress;
 use crate::model::question::Prompter;
 use crate::render::answers::Answers;
+use crate::render::progress::Shown;
 use crate::render::{Output, progress, prompt};
 use crate::rescue::drill::DrillRequest;
 use crate::rescue::keyring::{KeyPlaces, Keyring};
@@ -20,6 +23,7 @@ use crate::rescue::prepare::learn_from;
 use crate::rescue::{Backup, Request};
 use crate::source::Unlock;
 use crate::sys::host::Host;
+use crate::words::{self, Language};
 
 /// How often a command asks for a passphrase.
 const TRIES: u32 = 3;
@@ -27,51 +31,11 @@ const TRIES: u32 = 3;
 /// Runs a command to its end and says how it ended.
 pub fn run(host: &Host, cli: &Cli) -> Ending {
     let output = Output { json: cli.json };
-    let progress = progress::reporter(cli.plain);
-    let progress = progress.as_ref();
-    let ended = match &cli.command {
-        Command::Survey { image, root } => look::survey(host, &output, image, root),
-        Command::List { location, deleted, keys } => {
-            with_keys(host, &output, keys, |unlock| look::list(host, &output, location, *deleted, unlock))
-        }
-        Command::Verify { location, all: true, keys, .. } => {
-            with_keys(host, &output, keys, |unlock| look::verify_all(host, &output, location, unlock, progress))
-        }
-        Command::Verify { location, archive, apps, keys, .. } => with_keys(host, &output, keys, |unlock| {
-            look::verify(host, &output, location, archive.as_ref(), apps.as_deref(), unlock, progress)
-        }),
-        Command::Export { location, archive, file, accept_damage, keys } => with_keys(host, &output, keys, |unlock| {
-            write::export(host, &output, location, archive.as_ref(), file, *accept_damage, unlock, progress)
-        }),
-        Command::Backup(args) => backup::backup(host, &output, args, progress),
-        Command::Salvage(args) => salvage::salvage(host, &output, args, progress),
-        Command::Plan(args) => {
-            with_keys(host, &output, &args.keys, |unlock| look::plan(host, &output, &request(args), unlock, progress))
-        }
-        Command::Drill(args) => with_keys(host, &output, &args.keys, |unlock| {
-            look::drill(host, &output, &rehearsal(args), unlock, progress)
-        }),
-        Command::Restore { plan, consent } => with_keys(host, &output, &plan.keys, |unlock| {
-            write::restore(host, &output, &request(plan), consent, unlock, progress)
-        }),
-        Command::Status(args) => look::status(host, &output, &args.onto),
-        Command::Resume(args) => write::resume(host, &output, &args.onto, progress),
-        Command::Undo(args) => write::undo(host, &output, &args.onto, progress),
-        Command::Commit { onto, when_due: false } => write::commit(host, &output, &onto.onto, progress),
-        Command::Commit { onto, when_due: true } => finish::commit_when_due(host, &output, &onto.onto, progress),
-        Command::Finish { onto, scheduled } => finish::finish(host, &output, &onto.onto, *scheduled, progress),
-        Command::Console { on, log, state, program } => {
-            let sharing =
-                Sharing { consoles: on.clone(), program: program.clone(), log: log.clone(), state: state.clone() };
-            shared(&sharing)
-        }
-        Command::Guide { image, root, answers: None } => {
-            guide::run(host, image, root, prompt::prompter(cli.plain).as_mut(), progress)
-        }
-        Command::Guide { image, root, answers: Some(file) } => {
-            Answers::read(file).and_then(|mut answers| guide::run(host, image, root, &mut answers, progress))
-        }
-    };
+    if let Some(language) = cli.language.or_else(of_environment) {
+        words::choose(language);
+    }
+    let shown = Shown { plain: cli.plain, json: cli.json, fd: cli.progress_fd };
+    let ended = progress::reporter(shown).and_then(|progress| carry_out(host, cli, &output, &progress));
     match ended {
         Ok(ending) => ending,
         Err(failure) => {
@@ -89,6 +53,61 @@ fn shared(sharing: &Sharing) -> Result<Ending, Failure> {
         Failure::untouched(Ending::Failed, sentence, "name terminals and a program that exist")
     })?;
     Ok(if status.success() { Ending::Done } else { Ending::Failed })
+}
+
+fn carry_out(host: &Host, cli: &Cli, output: &Output, progress: &dyn Progress) -> Result<Ending, Failure> {
+    match &cli.command {
+        Command::Survey { image, root } => look::survey(host, output, image, root),
+        Command::List { location, deleted, keys } => {
+            with_keys(host, output, keys, |unlock| look::list(host, output, location, *deleted, unlock))
+        }
+        Command::Verify { location, all: true, keys, .. } => {
+            with_keys(host, output, keys, |unlock| look::verify_all(host, output, location, unlock, progress))
+        }
+        Command::Verify { location, archive, apps, keys, .. } => with_keys(host, output, keys, |unlock| {
+            look::verify(host, output, location, archive.as_ref(), apps.as_deref(), unlock, progress)
+        }),
+        Command::Export { location, archive, file, accept_damage, keys } => with_keys(host, output, keys, |unlock| {
+            write::export(host, output, location, archive.as_ref(), file, *accept_damage, unlock, progress)
+        }),
+        Command::Backup(args) => backup::backup(host, output, args, progress),
+        Command::Salvage(args) => salvage::salvage(host, output, args, progress),
+        Command::Plan(args) => {
+            with_keys(host, output, &args.keys, |unlock| look::plan(host, output, &request(args), unlock, progress))
+        }
+        Command::Drill(args) => {
+            with_keys(host, output, &args.keys, |unlock| look::drill(host, output, &rehearsal(args), unlock, progress))
+        }
+        Command::Restore { plan, consent } => with_keys(host, output, &plan.keys, |unlock| {
+            write::restore(host, output, &request(plan), consent, unlock, progress)
+        }),
+        Command::Status(args) => look::status(host, output, &args.onto),
+        Command::Resume(args) => write::resume(host, output, &args.onto, progress),
+        Command::Undo(args) => write::undo(host, output, &args.onto, progress),
+        Command::Commit { onto, when_due: false } => write::commit(host, output, &onto.onto, progress),
+        Command::Commit { onto, when_due: true } => finish::commit_when_due(host, output, &onto.onto, progress),
+        Command::Finish { onto, scheduled } => finish::finish(host, output, &onto.onto, *scheduled, progress),
+        Command::Console { on, log, state, program } => {
+            let sharing =
+                Sharing { consoles: on.clone(), program: program.clone(), log: log.clone(), state: state.clone() };
+            shared(&sharing)
+        }
+        Command::Man { command } => manual::page(output, command.as_deref()),
+        Command::Completions { shell } => manual::completions(output, *shell),
+        Command::Guide { image, root, answers: None } => {
+            guide::run(host, image, root, prompt::prompter(cli.plain).as_mut(), progress)
+        }
+        Command::Guide { image, root, answers: Some(file) } => {
+            Answers::read(file).and_then(|mut answers| guide::run(host, image, root, &mut answers, progress))
+        }
+    }
+}
+
+/// The language that the environment asks for, in the order of setlocale(3).
+fn of_environment() -> Option<Language> {
+    let names = ["LC_ALL", "LC_MESSAGES", "LANG"];
+    let locale = names.iter().filter_map(|name| std::env::var(name).ok()).find(|value| !value.is_empty())?;
+    Language::of(&locale)
 }
 
 /// Runs a command that may need a passphrase: with what the command line names, and on a terminal by asking.

@@ -4,7 +4,7 @@ use super::unprinted;
 use crate::cli::SalvageArgs;
 use crate::failure::Failure;
 use crate::model::ending::Ending;
-use crate::model::progress::Progress;
+use crate::model::progress::{Event, Progress};
 use crate::render::Output;
 use crate::salvage::{self, Request};
 use crate::sys::host::Host;
@@ -19,6 +19,7 @@ pub fn salvage(host: &Host, output: &Output, args: &SalvageArgs, progress: &dyn 
         retries: args.retries,
     };
     let salvaged = salvage::run(host, &request, progress)?;
+    progress.event(Event::End);
     output.show(&salvaged).map_err(unprinted)?;
     Ok(if salvaged.is_whole() { Ending::Done } else { Ending::DoneWithLosses })
 }

@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use crate::model::archive::ArchiveId;
 use crate::model::ending::Ending;
 use crate::model::plan::PlanId;
-use crate::model::progress::Progress;
+use crate::model::progress::{Event, Progress};
 use crate::render::Output;
 use crate::rescue::prepare::prepare;
 use crate::rescue::reach::{self, location};
@@ -61,6 +61,7 @@ pub fn export(
     let mut archive = reach::open(host, &location, archive, unlock)?;
     let exported =
         export::export(archive.as_mut(), &location.path, file, Wish { accept_damage, passphrase: None }, progress)?;
+    progress.event(Event::End);
     output.show(&exported).map_err(unprinted)?;
     Ok(if exported.left_out.is_empty() { Ending::Done } else { Ending::DoneWithLosses })
 }

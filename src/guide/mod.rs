@@ -1,32 +1,37 @@
 //! The guided rescue: one question at a time, over the same stages as the commands.
 //!
-//! Has no power that the commands lack: it fills in what they get as arguments. Nothing is written before the plan was
-//! shown and the box's name was typed.
+//! A state machine: each [`State`] asks at most one question and says which state is next; going back is possible until
+//! the user consents. Has no power that the commands lack: it fills in what they get as arguments. Nothing is written
+//! before the plan was shown and the box's name was typed.
+
+mod accounts;
+mod apps;
+mod archive;
+mod backup;
+mod consent;
+mod earlier;
+mod language;
+mod naming;
+mod plan;
+mod stuck;
+mod target;
 
 use crate::failure::Failure;
 use crate::model::app::AppId;
-use crate::model::archive::{ArchiveId, BackupLocation};
-use crate::model::bytes;
+use crate::model::archive::ArchiveId;
 use crate::model::ending::Ending;
 use crate::model::installation::Installation;
-use crate::model::plan::Extra;
-use crate::model::progress::Progress;
-use crate::model::question::{Answer, Choice, Offer, Prompter, Unanswered, Words};
-use crate::model::state::{DataState, RestoreState};
+use crate::model::plan::{Extra, RestorePlan};
+use crate::model::progress::{Event, Phase, Progress, Watched};
+use crate::model::question::{Answer, Choice, Offer, Prompter, Screen, Unanswered, Words};
 use crate::render::{View, text};
-use crate::rescue::carry::{carry_out, resume, undo};
-use crate::rescue::keyring::{Keyring, Unlocking};
-use crate::rescue::prepare::{is_backup, learn, prepare};
-use crate::rescue::reach;
-use crate::rescue::{Backup, Done, Request, Status, places};
-use crate::restore::{self, Consent};
-use crate::source;
-use crate::source::old_system::SYSTEM;
-use crate::survey::target::Access;
+use crate::rescue::keyring::{Keyring, Left, Unlocking};
+use crate::rescue::prepare::{is_backup, learn};
+use crate::rescue::{Backup, Done, places};
 use crate::survey::{self, Surveyed};
-use crate::sys::dir::Dir;
 use crate::sys::host::Host;
-use std::path::{Path, PathBuf};
+use crate::t;
+use std::path::PathBuf;
 
 /// Walks the user through a rescue.
 pub fn run(
@@ -36,13 +41,27 @@ pub fn run(
     prompter: &mut dyn Prompter,
     progress: &dyn Progress,
 ) -> Result<Ending, Failure> {
-    let mut guide = Guide { host, prompter, progress, keyring: Keyring::default() };
-    match guide.walk(images, roots) {
+    let keyring = Keyring::default();
+    let mut guide = Guide {
+        host,
+        images,
+        roots,
+        prompter,
+        progress,
+        keyring,
+        surveyed: None,
+        is_stale: false,
+        chosen: Chosen::default(),
+        past: Vec::new(),
+        has_asked: false,
+    };
+    match guide.walk() {
         Ok(ending) => Ok(ending),
         Err(Halt::Stop) => {
-            let _ = guide.prompter.show("Stopped. Nothing has been changed.\n");
+            let _ = guide.prompter.show(&text::wrap("", &t!("Stopped. Nothing has been changed.")));
             Ok(Ending::Cancelled)
         }
+        Err(Halt::Told(failure)) => Err(*failure),
         Err(Halt::Failed(failure)) => {
             // On a live medium the dialogue is all that the user sees.
             let _ = guide.prompter.show(&text::failure(&failure));
@@ -51,18 +70,90 @@ pub fn run(
     }
 }
 
+/// The dialogue with everything that was answered so far.
 struct Guide<'a> {
     host: &'a Host,
+    images: &'a [PathBuf],
+    roots: &'a [PathBuf],
     prompter: &'a mut dyn Prompter,
     progress: &'a dyn Progress,
     /// Passphrases that were typed.
     keyring: Keyring,
+    /// What was found, with its mounts; `None` before the first look, and when a box is written to.
+    surveyed: Option<Surveyed>,
+    /// Whether mounts of what was found were let go of since.
+    is_stale: bool,
+    chosen: Chosen,
+    /// The states that asked something, in their order: the way back.
+    past: Vec<State>,
+    /// Whether the present state asked something.
+    has_asked: bool,
+}
+
+/// What was chosen.
+#[derive(Default)]
+struct Chosen {
+    box_: Option<Installation>,
+    location: Option<PathBuf>,
+    /// Whether that is an installed system, whose data is the backup.
+    is_system: bool,
+    archive: Option<ArchiveId>,
+    apps: Option<Vec<AppId>>,
+    extras: Vec<Extra>,
+    accept_damage: bool,
+    /// The plan that was shown, and where the backup is reached when the box is open for writing.
+    plan: Option<(RestorePlan, Backup)>,
+}
+
+/// Where the dialogue is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// In which language?
+    Language,
+    /// Looking at all disks.
+    Look,
+    /// Which box?
+    Box,
+    /// An earlier restore on it comes first.
+    Earlier,
+    /// Which backup?
+    Backup,
+    /// Which of its archives?
+    Archive,
+    /// All apps or some?
+    Apps,
+    /// Which ones?
+    Names,
+    /// The people of an old box as well?
+    Accounts,
+    /// The backup is read and the plan is made.
+    Check,
+    /// The plan is shown.
+    Plan,
+    /// What no backup holds is shown.
+    NotIncluded,
+    /// The one consent.
+    Consent,
+}
+
+/// What a state leads to.
+enum Turn {
+    /// To another state; one can come back to this one if it asked something.
+    To(State),
+    /// To another state from which nothing leads back.
+    Anew(State),
+    /// To the question before.
+    Back,
+    /// To the end.
+    End(Ending),
 }
 
 /// Why the dialogue ends early.
 enum Halt {
     /// The user said so.
     Stop,
+    /// Something went wrong, and the user was told.
+    Told(Box<Failure>),
     /// Something went wrong.
     Failed(Box<Failure>),
 }
@@ -85,198 +176,90 @@ impl From<std::io::Error> for Halt {
 }
 
 impl Guide<'_> {
-    fn walk(&mut self, images: &[PathBuf], roots: &[PathBuf]) -> Result<Ending, Halt> {
-        self.prompter.show("Lifeboat looks at all disks. Nothing is changed.\n")?;
-        let mut surveyed = survey::survey(self.host, &places(images, roots), &is_backup).map_err(Failure::from)?;
-        self.prompter.show(&surveyed.survey.text())?;
-        learn(&mut self.keyring.unlocking(None, 0), &surveyed.survey.installations);
-        let box_ = self.choose_box(&surveyed)?;
-        if let Some(ending) = self.settle_earlier(&mut surveyed, &box_)? {
-            return Ok(ending);
-        }
-        let location = self.choose_backup(&surveyed, &box_)?;
-        let archive = self.choose_archive(&location)?;
-        let apps = self.choose_apps(location.path(), &archive)?;
-        let onto = place_of(&surveyed, &box_);
-        // The box is opened anew, for writing; only what the backup needs stays mounted.
-        surveyed.keep_only(location.path());
-        let args = Request {
-            from: Backup::At(location.path().to_owned()),
-            archive: Some(archive),
-            onto,
-            apps,
-            extras: self.choose_extras(&location)?,
-            accept_damage: false,
-            program: None,
-        };
-        self.restore(args, surveyed, &box_)
-    }
-
-    fn choose_box(&mut self, surveyed: &Surveyed) -> Result<Installation, Halt> {
-        let boxes = &surveyed.survey.installations;
-        if boxes.is_empty() {
-            let advice = "connect the disk or card with the installed FreedomBox and start again";
-            return Err(Failure::untouched(Ending::RefusedTarget, "no FreedomBox system was found", advice).into());
-        }
-        let offer = |box_: &Installation| Offer {
-            text: format!("{} on {}", text::installation(box_), box_.place),
-            names: lasting_names(surveyed, &box_.place),
-        };
-        let options: Vec<Offer> = boxes.iter().map(offer).collect();
-        let question = "Put the restored data ON which box? Nothing has been changed so far.";
-        let index = self.choose("choose-box", question, &options)?;
-        boxes.get(index).cloned().ok_or(Halt::Stop)
-    }
-
-    /// An interrupted restore comes first: nothing else may begin before it is finished or undone.
-    fn settle_earlier(&mut self, surveyed: &mut Surveyed, box_: &Installation) -> Result<Option<Ending>, Halt> {
-        let root = Dir::open(&box_.root)?;
-        let standing = restore::standing(&root).map_err(|error| Failure::of_restore(&error, DataState::Unknown))?;
-        drop(root);
-        let Some(standing) = standing.filter(restore::Standing::is_open) else { return Ok(None) };
-        let state = standing.state;
-        self.prompter.show(&Status::of(Some(standing)).text())?;
-        let forward = match state {
-            RestoreState::Interrupted => Offer::new("go on with it", "go-on"),
-            _ => Offer::new("leave it as it is", "leave"),
-        };
-        let options = [forward, Offer::new("undo it: put the old data back", "undo")];
-        let answer = self.choose("earlier-restore", "An earlier restore is on this box. What now?", &options)?;
-        let onto = place_of(surveyed, box_);
-        surveyed.mounts.clear();
-        match (answer, state) {
-            (0, RestoreState::Interrupted) => self.report(resume(self.host, &onto, self.progress)?).map(Some),
-            (0, _) => Ok(Some(Ending::Done)),
-            _ => self.report(undo(self.host, &onto, self.progress)?).map(Some),
-        }
-    }
-
-    fn choose_backup(&mut self, surveyed: &Surveyed, box_: &Installation) -> Result<BackupLocation, Halt> {
-        // Another box that was ever started is as good as a backup of it, and fresher.
-        let others = surveyed.survey.installations.iter().filter(|other| other.root != box_.root && other.booted);
-        let others = others.map(|other| BackupLocation::OldSystem {
-            path: place_of(surveyed, other),
-            hostname: other.hostname.clone(),
-            freedombox: other.freedombox.clone(),
-        });
-        let locations: Vec<BackupLocation> = surveyed.survey.locations.iter().cloned().chain(others).collect();
-        if locations.is_empty() {
-            let advice = "connect the disk with the backup and start again";
-            return Err(Failure::untouched(Ending::NoBackup, "no backup was found", advice).into());
-        }
-        let options: Vec<Offer> = locations.iter().map(|location| named(surveyed, location)).collect();
-        let index = self.choose("choose-backup", "Restore FROM which backup?", &options)?;
-        locations.get(index).cloned().ok_or(Halt::Stop)
-    }
-
-    fn choose_archive(&mut self, location: &BackupLocation) -> Result<ArchiveId, Halt> {
-        if let (BackupLocation::OldSystem { .. }, Ok(system)) = (location, SYSTEM.parse()) {
-            return Ok(system);
-        }
-        let location = location.path();
-        let mut archives = self.unlocked(|unlock| source::list(location, unlock).map_err(Failure::from))?.archives;
-        archives.reverse();
-        let mut options: Vec<Offer> = archives
-            .iter()
-            .map(|archive| {
-                let name = archive.name.as_deref().unwrap_or(archive.id.as_str());
-                let text = format!("{}, {} apps ({name})", text::time(archive.time.as_deref()), archive.apps.len());
-                Offer { text, names: archive.name.iter().cloned().chain([archive.id.to_string()]).collect() }
-            })
-            .collect();
-        if let Some(newest) = options.first_mut() {
-            newest.names.push("newest".to_owned());
-        }
-        if options.is_empty() {
-            let sentence = format!("\"{}\" holds no backup", location.display());
-            let advice = "choose another backup";
-            return Err(Failure::untouched(Ending::NoBackup, sentence, advice).into());
-        }
-        let index = self.choose("choose-archive", "Which of its backups? The newest comes first.", &options)?;
-        archives.get(index).map(|archive| archive.id.clone()).ok_or(Halt::Stop)
-    }
-
-    fn choose_apps(&mut self, location: &Path, id: &ArchiveId) -> Result<Option<Vec<AppId>>, Halt> {
-        let host = self.host;
-        let summary = self.unlocked(|unlock| {
-            let location = reach::location(host, location, unlock)?;
-            let mut archive = reach::open(host, &location, Some(id), unlock)?;
-            Ok(archive.summary()?)
-        })?;
-        let options = [Offer::new("all apps in the backup", "all"), Offer::new("some apps", "some")];
-        if self.choose("choose-apps", "Restore which apps?", &options)? == 0 {
-            return Ok(None);
-        }
-        let names: Vec<&str> = summary.apps.iter().map(|app| app.name.as_str()).collect();
-        let question = format!("Type the names of the apps with blanks between them. There are: {}.", names.join(" "));
+    fn walk(&mut self) -> Result<Ending, Halt> {
+        let mut state = State::Language;
         loop {
-            let typed = self.ask("app-names", &question)?;
-            let chosen: Vec<AppId> = typed.split([' ', ',']).filter_map(|name| name.parse().ok()).collect();
-            match chosen.iter().find(|name| !summary.apps.iter().any(|app| app.name == **name)) {
-                Some(unknown) => self.prompter.show(&format!("The backup does not hold '{unknown}'.\n"))?,
-                None if chosen.is_empty() => self.prompter.show("Please type at least one name, or q.\n")?,
-                None => return Ok(Some(chosen)),
+            self.has_asked = false;
+            match self.turn(state)? {
+                Turn::To(next) => {
+                    if self.has_asked {
+                        self.past.push(state);
+                    }
+                    state = next;
+                }
+                Turn::Anew(next) => {
+                    self.past.clear();
+                    state = next;
+                }
+                Turn::Back => state = self.past.pop().unwrap_or(State::Look),
+                Turn::End(ending) => return Ok(ending),
             }
         }
     }
 
-    /// Only the disk of an old box holds more than apps.
-    fn choose_extras(&mut self, location: &BackupLocation) -> Result<Vec<Extra>, Halt> {
-        if !matches!(location, BackupLocation::OldSystem { .. }) {
-            return Ok(Vec::new());
+    fn turn(&mut self, state: State) -> Result<Turn, Halt> {
+        if self.is_stale && matches!(state, State::Box | State::Earlier | State::Backup) {
+            let place = self.chosen.box_.take().map(|box_| box_.place);
+            self.survey()?;
+            let boxes = self.surveyed.iter().flat_map(|surveyed| &surveyed.survey.installations);
+            self.chosen.box_ = boxes.into_iter().find(|box_| place.as_ref() == Some(&box_.place)).cloned();
         }
-        let options = [
-            Offer::new("no, only the apps", "no"),
-            Offer::new("yes: names, passwords, groups and SSH keys; who is on the new box stays as he is", "yes"),
-        ];
-        let wanted =
-            self.choose("choose-accounts", "Bring the user accounts of the old box over as well?", &options)?;
-        Ok(if wanted == 1 { vec![Extra::Accounts] } else { Vec::new() })
+        match state {
+            State::Language => self.choose_language(),
+            State::Look => self.look(),
+            State::Box => self.choose_box(),
+            State::Earlier => self.settle_earlier(),
+            State::Backup => self.choose_backup(),
+            State::Archive => self.choose_archive(),
+            State::Apps => self.choose_apps(),
+            State::Names => self.name_apps(),
+            State::Accounts => self.choose_accounts(),
+            State::Check => self.check(),
+            State::Plan => self.show_plan(),
+            State::NotIncluded => self.show_not_included(),
+            State::Consent => self.consent(),
+        }
     }
 
-    fn restore(&mut self, mut args: Request, surveyed: Surveyed, box_: &Installation) -> Result<Ending, Halt> {
-        self.prompter.show("The backup is read to its end and compared with the box.\n")?;
-        let (host, progress) = (self.host, self.progress);
-        let prepared = self.unlocked(|unlock| prepare(host, &args, Access::Read, unlock, progress))?;
-        self.prompter.show(&prepared.plan.text())?;
-        if let Some(blocker) = prepared.plan.blockers.first() {
-            return Err(Failure::blocked(blocker).into());
-        }
-        let id = prepared.plan.id.clone();
-        // Let go of every read-only mount of the box before it is opened for writing.
-        args.from = prepared.backup.clone();
-        drop(prepared);
-        if matches!(args.from, Backup::OnBox(_)) {
-            drop(surveyed);
-        }
-        let question = format!(
-            "This is the only step that changes the box. The old data is kept until you commit. To start, type the \
-             name of the box: {}",
-            box_.hostname
-        );
-        while self.ask("consent", &question)? != box_.hostname {
-            self.prompter.show("That is not the name of the box. Nothing has been changed. Type q to stop.\n")?;
-        }
-        let prepared = self.unlocked(|unlock| prepare(host, &args, Access::Write, unlock, progress))?;
-        let done = carry_out(self.host, prepared, &Consent::to(id), self.progress)?;
-        let ending = self.report(done)?;
-        self.prompter.show(&text::wrap(
-            "",
-            "[done] Finished. Remove the rescue medium and start the box normally. The old data is still on the box; \
-             'lifeboat undo' brings it back.",
-        ))?;
-        Ok(ending)
+    /// Looks at all disks, anew where it did before: a disk may have been connected or changed meanwhile.
+    fn look(&mut self) -> Result<Turn, Halt> {
+        self.chosen = Chosen::default();
+        self.prompter.show(&text::wrap("", &t!("Lifeboat looks at all disks. Nothing is changed.")))?;
+        self.survey()?;
+        let text = self.surveyed.as_ref().map(|surveyed| surveyed.survey.text()).unwrap_or_default();
+        self.prompter.show(&text)?;
+        Ok(Turn::Anew(State::Box))
     }
 
-    /// Does what may need a passphrase, which is asked for until it is right.
-    fn unlocked<T>(&mut self, work: impl FnOnce(&mut Unlocking<'_>) -> Result<T, Failure>) -> Result<T, Halt> {
-        let mut unlocking = self.keyring.unlocking(Some(&mut *self.prompter), u32::MAX);
+    fn survey(&mut self) -> Result<(), Halt> {
+        // What was mounted has to be let go of first.
+        self.surveyed = None;
+        self.is_stale = false;
+        let _watched = Watched::by(self.progress);
+        self.progress.event(Event::Phase { phase: Phase::Survey, total: None });
+        let places = places(self.images, self.roots);
+        let surveyed = survey::survey(self.host, &places, &is_backup).map_err(Failure::from)?;
+        learn(&mut self.keyring.unlocking(None, 0), &surveyed.survey.installations);
+        self.surveyed = Some(surveyed);
+        Ok(())
+    }
+
+    /// Does what may need a passphrase, which is asked for until it is right; `None` where the user went back.
+    fn unlocked<T>(
+        &mut self,
+        work: impl FnOnce(&mut Unlocking<'_>) -> Result<T, Failure>,
+    ) -> Result<Option<Result<T, Failure>>, Halt> {
+        let mut unlocking = self.keyring.unlocking(Some(&mut *self.prompter), u32::MAX).guided();
         let done = work(&mut unlocking);
-        let is_stopped = done.is_err() && unlocking.was_stopped();
+        let left = unlocking.left();
         if let Some(news) = self.keyring.news() {
             self.prompter.show(&text::wrap("", &news))?;
         }
-        if is_stopped { Err(Halt::Stop) } else { Ok(done?) }
+        match (done, left) {
+            (Err(_), Some(Left::Stopped)) => Err(Halt::Stop),
+            (Err(_), Some(Left::Back)) => Ok(None),
+            (done, _) => Ok(Some(done)),
+        }
     }
 
     fn report(&mut self, done: Done) -> Result<Ending, Halt> {
@@ -287,65 +270,35 @@ impl Guide<'_> {
         Ok(done.ending)
     }
 
-    fn choose(&mut self, id: &str, question: &str, options: &[Offer]) -> Result<usize, Halt> {
-        match self.prompter.choose(&Choice { id, text: question, options })? {
-            Answer::Given(index) => Ok(index),
-            Answer::Stop => Err(Halt::Stop),
-        }
+    /// A screen from which one can go back where there is something to go back to.
+    fn screen(&self, id: &'static str, title: String, text: String) -> Screen {
+        Screen { back: !self.past.is_empty(), ..Screen::new(id, title, text) }
     }
 
-    fn ask(&mut self, id: &str, question: &str) -> Result<String, Halt> {
-        match self.prompter.ask(&Words { id, text: question })? {
-            Answer::Given(text) => Ok(text),
-            Answer::Stop => Err(Halt::Stop),
-        }
+    /// Asks for one of several answers; `None` where the user goes back.
+    fn choose(&mut self, screen: Screen, options: Vec<Offer>, default: Option<usize>) -> Result<Option<usize>, Halt> {
+        self.has_asked = true;
+        let answer = self.prompter.choose(&Choice { screen, options, default })?;
+        given(answer)
+    }
+
+    /// Asks for words; `None` where the user goes back.
+    fn ask(&mut self, words: &Words) -> Result<Option<String>, Halt> {
+        self.has_asked = true;
+        given(self.prompter.ask(words)?)
+    }
+
+    /// Shows what is only to be read; `None` where the user goes back.
+    fn read(&mut self, screen: &Screen) -> Result<Option<()>, Halt> {
+        self.has_asked = true;
+        given(self.prompter.read(screen)?)
     }
 }
 
-/// A backup as people know it: its path on the disk, and the disk's label, instead of where it is mounted now.
-fn named(surveyed: &Surveyed, location: &BackupLocation) -> Offer {
-    let shown = text::location(location);
-    let path = bytes::path::shown(location.path());
-    let mut names: Vec<String> = match location {
-        BackupLocation::BorgRepository { id, .. } => vec![id.clone()],
-        BackupLocation::TarExport { .. } => Vec::new(),
-        BackupLocation::OldSystem { hostname, .. } => vec![hostname.clone()],
-    };
-    let Some(held) = surveyed.holder(location.path()) else {
-        names.push(path);
-        return Offer { text: shown, names };
-    };
-    let mount = format!("{}/", held.mounted.path().display());
-    // The disk alone is enough of a name where nothing else is on it.
-    for name in lasting_names(surveyed, &held.volume) {
-        names.push(format!("{name}/{}", path.replacen(&mount, "", 1)));
-        names.push(name);
+fn given<T>(answer: Answer<T>) -> Result<Option<T>, Halt> {
+    match answer {
+        Answer::Given(answer) => Ok(Some(answer)),
+        Answer::Back => Ok(None),
+        Answer::Stop => Err(Halt::Stop),
     }
-    let volumes = surveyed.survey.disks.iter().flat_map(|disk| &disk.volumes);
-    let volume = volumes.into_iter().find(|volume| volume.name == held.volume);
-    let label = volume.and_then(|volume| volume.signatures.iter().find_map(|signature| signature.label.clone()));
-    let on = label.map_or(held.volume.clone(), |label| format!("'{label}' ({})", held.volume));
-    Offer { text: format!("{}, on {on}", shown.replacen(&mount, "", 1)), names }
-}
-
-/// By what a volume is known whatever it is connected to: the UUIDs of its filesystem and partition, and the serial
-/// number of its disk. An image or a directory has its own name; a kernel name is none, it changes between starts.
-fn lasting_names(surveyed: &Surveyed, name: &str) -> Vec<String> {
-    for disk in &surveyed.survey.disks {
-        let Some(volume) = disk.volumes.iter().find(|volume| volume.name == name) else { continue };
-        let uuids = volume.signatures.iter().filter_map(|signature| signature.uuid.clone());
-        let mut names: Vec<String> = uuids.chain(volume.partuuid.clone()).chain(disk.serial.clone()).collect();
-        if name.starts_with('/') {
-            names.push(name.to_owned());
-        }
-        return names;
-    }
-    vec![name.to_owned()]
-}
-
-/// How the chosen box is named to be opened again: its device or image, or the directory that was given.
-fn place_of(surveyed: &Surveyed, box_: &Installation) -> PathBuf {
-    let volumes = surveyed.survey.disks.iter().flat_map(|disk| &disk.volumes);
-    let volume = volumes.into_iter().find(|volume| volume.name == box_.place);
-    volume.map_or_else(|| box_.root.clone(), |volume| volume.path.clone())
 }

@@ -17,6 +17,7 @@ pub mod finding;
 pub mod finish;
 pub mod installation;
 pub mod manifest;
+pub mod meter;
 pub mod path;
 pub mod plan;
 pub mod progress;

@@ -350,6 +350,9 @@ pub struct Blocker {
     pub what: String,
     /// What the user can do about it.
     pub advice: String,
+    /// Where room is short: apps of the archive that would fit without the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fitting: Option<Vec<AppId>>,
 }
 
 /// Classes of blockers.

@@ -26,6 +26,8 @@ pub enum Event {
         /// Its id.
         name: AppId,
     },
+    /// The work is over, well or not: there is nothing to wait for any more.
+    End,
 }
 
 /// The phases of a rescue.
@@ -66,6 +68,22 @@ pub enum Phase {
 pub trait Progress: Sync {
     /// Takes one event.
     fn event(&self, event: Event);
+}
+
+/// Work that is watched: says that it is over when it is dropped, however that comes.
+pub struct Watched<'a>(&'a dyn Progress);
+
+impl<'a> Watched<'a> {
+    /// The work that is done from here on.
+    pub fn by(progress: &'a dyn Progress) -> Watched<'a> {
+        Watched(progress)
+    }
+}
+
+impl Drop for Watched<'_> {
+    fn drop(&mut self) {
+        self.0.event(Event::End);
+    }
 }
 
 /// Nobody watches.

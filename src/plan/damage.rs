@@ -41,6 +41,7 @@ pub(super) fn draft(input: &Input) -> Draft {
                 app: Some(name.clone()),
                 what,
                 advice: advice.to_owned(),
+                fitting: None,
             });
         }
     }

@@ -134,6 +134,7 @@ fn judge_unfinished(plan: &mut RestorePlan, id: &PlanId) {
         app: None,
         what: format!("an earlier restore ({id}) is not finished"),
         advice: "run 'lifeboat status', then 'resume', 'undo' or 'commit'".to_owned(),
+        fitting: None,
     };
     plan.blockers.insert(0, blocker);
 }
@@ -204,7 +205,7 @@ impl Draft {
     }
 
     fn block(&mut self, kind: BlockerKind, app: Option<AppId>, what: String, advice: &str) {
-        self.blockers.push(Blocker { kind, app, what, advice: advice.to_owned() });
+        self.blockers.push(Blocker { kind, app, what, advice: advice.to_owned(), fitting: None });
     }
 
     /// A plan that restores nothing is not carried out, and a plan whose rest has to wait needs somebody to do it.

@@ -3,7 +3,7 @@
 use super::{Draft, Input, damage};
 use crate::model::app::AppId;
 use crate::model::path::RelPath;
-use crate::model::plan::{Action, AppPlan, BlockerKind, Road, SpaceNeed};
+use crate::model::plan::{Action, AppPlan, Blocker, BlockerKind, Road, SpaceNeed};
 use crate::model::site::{AREA, Free};
 use crate::model::size::ByteSize;
 use std::collections::BTreeMap;
@@ -67,20 +67,21 @@ pub(super) fn judge(input: &Input, draft: &mut Draft, needs: &[(RelPath, SpaceNe
     if shortages.is_empty() {
         return;
     }
-    let advice = proposal(input, draft);
+    let (advice, fitting) = proposal(input, draft);
     for Shortage { filesystem, bytes, inodes } in shortages {
         let what = if bytes.0 > 0 {
             format!("{bytes} more free space is needed on the filesystem of \"{filesystem}\"")
         } else {
             format!("{inodes} more free inodes are needed on the filesystem of \"{filesystem}\"")
         };
-        draft.block(BlockerKind::Space, None, what, &advice);
+        let (kind, advice, fitting) = (BlockerKind::Space, advice.clone(), fitting.clone());
+        draft.blockers.push(Blocker { kind, app: None, what, advice, fitting });
     }
 }
 
 /// What to leave out: the smallest single app whose absence is enough, else all that do not fit beside the smaller
-/// ones. Each proposal is tried: the plan without them is made and fits.
-fn proposal(input: &Input, draft: &Draft) -> String {
+/// ones. Each proposal is tried: the plan without them is made and fits. In words, and the apps that fit.
+fn proposal(input: &Input, draft: &Draft) -> (String, Option<Vec<AppId>>) {
     let is_restored = |app: &&AppPlan| matches!(app.road, Road::InPlace | Road::Parked);
     let size = |app: &AppPlan| {
         let steps = draft.steps.iter().filter(|step| step.app == app.name);
@@ -103,11 +104,12 @@ fn proposal(input: &Input, draft: &Draft) -> String {
         })
     });
     if kept.is_empty() {
-        return "make room on the box; there is too little for any of the apps".to_owned();
+        return ("make room on the box; there is too little for any of the apps".to_owned(), None);
     }
     let left: Vec<String> = apps.iter().filter(|name| !kept.contains(name)).map(|name| format!("'{name}'")).collect();
-    let kept: Vec<&str> = kept.iter().map(AppId::as_str).collect();
-    format!("make room on the box, or leave out {}: --apps {}", left.join(", "), kept.join(","))
+    let names: Vec<&str> = kept.iter().map(AppId::as_str).collect();
+    let advice = format!("make room on the box, or leave out {}: --apps {}", left.join(", "), names.join(","));
+    (advice, Some(kept))
 }
 
 /// Whether a plan for these apps restores something and has room.

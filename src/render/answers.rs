@@ -4,10 +4,11 @@
 //! serial number, a UUID, an id), a name that fits several answers fits none. What the file does not answer stops the
 //! run before anything is written.
 
+use super::screen::head;
 use super::text::wrap;
 use crate::failure::Failure;
 use crate::model::ending::Ending;
-use crate::model::question::{Answer, Choice, Prompter, QUESTIONS, Unanswered, Words};
+use crate::model::question::{Answer, Choice, Prompter, QUESTIONS, Screen, Unanswered, Words};
 use crate::model::secret::Secret;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -72,8 +73,9 @@ fn parse(text: &str) -> Result<BTreeMap<String, Secret>, String> {
 }
 
 impl<W: Write> Answers<W> {
-    fn answer(&mut self, id: &str, question: &str, options: &str) -> io::Result<Secret> {
-        self.output.write_all(wrap("", &format!("[{id}] {question}")).as_bytes())?;
+    fn answer(&mut self, screen: &Screen, options: &str) -> io::Result<Secret> {
+        self.output.write_all(head(screen).as_bytes())?;
+        let id = screen.id;
         let unanswered =
             |why: String| io::Error::other(Unanswered { id: id.to_owned(), why: format!("{why}{options}") });
         if !self.asked.insert(id.to_owned()) {
@@ -82,8 +84,8 @@ impl<W: Write> Answers<W> {
         self.answers.get(id).cloned().ok_or_else(|| unanswered("it has no such line".to_owned()))
     }
 
-    fn text(&mut self, id: &str, question: &str, options: &str) -> io::Result<String> {
-        let answer = String::from_utf8_lossy(self.answer(id, question, options)?.reveal()).into_owned();
+    fn text(&mut self, screen: &Screen, options: &str) -> io::Result<String> {
+        let answer = String::from_utf8_lossy(self.answer(screen, options)?.reveal()).into_owned();
         self.output.write_all(wrap("> ", &answer).as_bytes())?;
         self.output.flush()?;
         Ok(answer)
@@ -96,10 +98,15 @@ impl<W: Write> Prompter for Answers<W> {
         self.output.flush()
     }
 
+    fn read(&mut self, screen: &Screen) -> io::Result<Answer<()>> {
+        self.show(&head(screen))?;
+        Ok(Answer::Given(()))
+    }
+
     fn choose(&mut self, choice: &Choice) -> io::Result<Answer<usize>> {
         let known: Vec<String> = choice.options.iter().map(|option| option.names.join(" or ")).collect();
         let known = format!("; it can be {}", known.join("; "));
-        let answer = self.text(choice.id, choice.text, &known)?;
+        let answer = self.text(&choice.screen, &known)?;
         let fits = |at: &usize| choice.options.get(*at).is_some_and(|option| option.names.contains(&answer));
         let fitting: Vec<usize> = (0..choice.options.len()).filter(fits).collect();
         let why = match fitting.as_slice() {
@@ -107,15 +114,15 @@ impl<W: Write> Prompter for Answers<W> {
             [] => format!("'{answer}' is not there{known}"),
             _ => format!("'{answer}' fits several{known}"),
         };
-        Err(io::Error::other(Unanswered { id: choice.id.to_owned(), why }))
+        Err(io::Error::other(Unanswered { id: choice.screen.id.to_owned(), why }))
     }
 
     fn ask(&mut self, words: &Words) -> io::Result<Answer<String>> {
-        Ok(Answer::Given(self.text(words.id, words.text, "")?.trim().to_owned()))
+        Ok(Answer::Given(self.text(&words.screen, "")?.trim().to_owned()))
     }
 
     fn secret(&mut self, words: &Words) -> io::Result<Answer<Secret>> {
-        let answer = self.answer(words.id, words.text, "")?;
+        let answer = self.answer(&words.screen, "")?;
         self.output.write_all(b"> (from the answer file)\n")?;
         Ok(Answer::Given(answer))
     }
@@ -141,7 +148,11 @@ mod tests {
             names: names.iter().map(|name| (*name).to_owned()).collect(),
         };
         let options = [offer("first", &["A1", "disk"]), offer("second", &["B2", "disk"])];
-        let choice = Choice { id: "choose-box", text: "Which?", options: &options };
+        let choice = Choice {
+            screen: Screen::new("choose-box", "The box", "Which?"),
+            options: options.into(),
+            default: Some(0),
+        };
         assert_eq!(answers("choose-box = \"B2\"").choose(&choice).unwrap(), Answer::Given(1));
         assert!(why(answers("choose-box = \"disk\"").choose(&choice)).starts_with("'disk' fits several"));
         assert!(why(answers("choose-box = \"2\"").choose(&choice)).contains("A1 or disk; B2 or disk"));
@@ -151,7 +162,7 @@ mod tests {
     #[test]
     fn a_question_that_is_asked_again_is_not_answered_again() {
         let mut answers = answers("consent = \"other\"");
-        let words = Words { id: "consent", text: "Type the name." };
+        let words = Words::new(Screen::new("consent", "Start", "Type the name."));
         assert_eq!(answers.ask(&words).unwrap(), Answer::Given("other".to_owned()));
         assert!(Unanswered::within(&answers.ask(&words).unwrap_err()).is_some());
     }
@@ -159,7 +170,7 @@ mod tests {
     #[test]
     fn a_passphrase_is_not_shown_by_a_question_nor_by_an_error() {
         let mut answers = answers("passphrase = \"correct horse\"");
-        let words = Words { id: "passphrase", text: "Type it." };
+        let words = Words::new(Screen::new("passphrase", "Encrypted", "Type it."));
         let Answer::Given(secret) = answers.secret(&words).unwrap() else { panic!("it is there") };
         assert_eq!(secret.reveal(), b"correct horse");
         assert!(!String::from_utf8_lossy(&answers.output).contains("horse"));

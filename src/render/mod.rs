@@ -9,6 +9,7 @@ pub mod plan;
 pub mod progress;
 pub mod prompt;
 pub mod salvage;
+pub mod screen;
 pub mod text;
 
 use crate::failure::Failure;
@@ -37,6 +38,11 @@ impl Output {
             return writeln!(out);
         }
         io::stdout().lock().write_all(value.text().as_bytes())
+    }
+
+    /// Prints what was made for another program.
+    pub fn bytes(&self, bytes: &[u8]) -> io::Result<()> {
+        io::stdout().lock().write_all(bytes)
     }
 
     /// Prints why a run stopped: for people on standard error, and with `--json` as a value on standard output too.

@@ -1,11 +1,13 @@
 //! The text view of a plan: what happens to each app, most important first; what forbids it, or how to go on, last.
 
 use super::View;
-use super::text::{time, wrap};
+use super::text::{self, sentence, time, wrap};
 use crate::model::app::AppId;
 use crate::model::path::RelPath;
 use crate::model::plan::{AppPlan, Extra, ExtraPlan, PlanId, RestorePlan, Road, VersionVerdict};
 use crate::model::size::ByteSize;
+use crate::t;
+use crate::words::translated;
 use serde::{Serialize, Serializer};
 use std::fmt::Write as _;
 
@@ -28,7 +30,7 @@ impl View for Proposal<'_> {
     fn text(&self) -> String {
         let mut text = self.plan.text();
         if self.plan.blockers.is_empty() {
-            text.push_str("\nTo carry out this plan, type:\n");
+            text += &format!("\n{}\n", t!("To carry out this plan, type:"));
             text += &command_lines(&self.command, &self.plan.id);
         }
         text
@@ -73,68 +75,86 @@ fn quote(word: &str) -> String {
 
 impl View for RestorePlan {
     fn text(&self) -> String {
-        let mut text = format!("Plan {}\n", self.id);
-        text += &wrap("  ", &format!("Backup: {}, made {}", self.archive, time(self.archive_time.as_deref())));
-        let target = &self.target;
-        let box_ = format!(
-            "Box: '{}', FreedomBox {}, Debian {} ({})",
-            target.hostname, target.freedombox, target.suite, target.architecture
-        );
-        text += &wrap("  ", &box_);
-        text.push_str("Nothing has been changed so far.\n");
-        // A plan that cannot be carried out must not read as if it were.
-        let be = if self.blockers.is_empty() { "" } else { "WOULD BE " };
-        let is_on = |road: Road| move |app: &AppPlan| app.road == road && !app.is_kept_only();
-        text += &group(self, &is_on(Road::InPlace), &format!("{be}RESTORED NOW"));
-        let waiting = format!("{be}BROUGHT ONTO THE BOX NOW, TO BE FINISHED WHEN IT RUNS");
-        text += &group(self, &is_on(Road::Parked), &waiting);
-        text += &group(
-            self,
-            &AppPlan::is_kept_only,
-            &format!("{be}KEPT ON THE BOX, BUT THE APP CANNOT BE INSTALLED THERE"),
-        );
-        text += &group(self, &is_on(Road::Blocked), "NOT RESTORED");
-        text += &nothing_to_do(self);
-        text.push('\n');
-        if !self.steps.is_empty() {
-            let kept = "What is replaced or moved away stays on the box: 'lifeboat undo' puts it back, until you run \
-                        'lifeboat commit'.";
-            text += &wrap("", kept);
-        }
-        for warning in &self.warnings {
-            text += &wrap("", &format!("Warning: {warning}."));
-        }
-        text += &unknown_owners(self);
-        for need in &self.space {
-            let place = format!("Space on the filesystem of {}", need.filesystem);
-            text += &wrap("", &format!("{place}: {} needed, {} free.", need.needed, need.free));
-        }
-        text += &accounts(self);
-        text += &wrap("", &format!("Not in any backup, to be done by hand: {}.", self.not_included.join("; ")));
-        text + &blockers(self)
+        let list: Vec<&str> = self.not_included.iter().map(|what| translated(what)).collect();
+        let not_included = t!("Not in any backup, to be done by hand: {list}.", list = list.join("; "));
+        without_exclusions(self) + &wrap("", &not_included) + &blockers(self)
     }
+}
+
+/// The plan without what no backup holds, for a dialogue that tells this on a screen of its own.
+pub fn without_exclusions(plan: &RestorePlan) -> String {
+    let mut text = wrap("", &t!("Plan {id}", id = plan.id));
+    text +=
+        &wrap("  ", &t!("Backup: {name}, made {time}", name = plan.archive, time = time(plan.archive_time.as_deref())));
+    let target = &plan.target;
+    let box_ = format!(
+        "'{}', FreedomBox {}, Debian {} ({})",
+        target.hostname, target.freedombox, target.suite, target.architecture
+    );
+    text += &wrap("  ", &t!("Box: {what}", what = box_));
+    text += &wrap("", &t!("Nothing has been changed so far."));
+    // A plan that cannot be carried out must not read as if it were.
+    let is_open = plan.blockers.is_empty();
+    let title = |is: String, would_be: String| if is_open { is } else { would_be };
+    let is_on = |road: Road| move |app: &AppPlan| app.road == road && !app.is_kept_only();
+    text += &group(plan, &is_on(Road::InPlace), &title(t!("RESTORED NOW"), t!("WOULD BE RESTORED NOW")));
+    let waiting = title(
+        t!("BROUGHT ONTO THE BOX NOW, TO BE FINISHED WHEN IT RUNS"),
+        t!("WOULD BE BROUGHT ONTO THE BOX NOW, TO BE FINISHED WHEN IT RUNS"),
+    );
+    text += &group(plan, &is_on(Road::Parked), &waiting);
+    text += &group(
+        plan,
+        &AppPlan::is_kept_only,
+        &title(
+            t!("KEPT ON THE BOX, BUT THE APP CANNOT BE INSTALLED THERE"),
+            t!("WOULD BE KEPT ON THE BOX, BUT THE APP CANNOT BE INSTALLED THERE"),
+        ),
+    );
+    text += &group(plan, &is_on(Road::Blocked), &t!("NOT RESTORED"));
+    text += &nothing_to_do(plan);
+    text.push('\n');
+    if !plan.steps.is_empty() {
+        let kept = t!(
+            "What is replaced or moved away stays on the box: 'lifeboat undo' puts it back, until you run 'lifeboat commit'."
+        );
+        text += &wrap("", &kept);
+    }
+    for warning in &plan.warnings {
+        text += &wrap("", &t!("Warning: {what}.", what = translated(warning)));
+    }
+    text += &unknown_owners(plan);
+    for need in &plan.space {
+        let place = need.filesystem.as_str();
+        text += &wrap(
+            "",
+            &t!(
+                "Space on the filesystem of {place}: {needed} needed, {free} free.",
+                place = place,
+                needed = need.needed,
+                free = need.free
+            ),
+        );
+    }
+    text + &accounts(plan)
 }
 
 /// The people of an old box: those who come along, or the offer.
 fn accounts(plan: &RestorePlan) -> String {
     let mut text = String::new();
     for ExtraPlan { extra: Extra::Accounts, names } in &plan.extras {
-        text += &wrap(
-            "",
-            &format!(
-                "User accounts that the box's next start brings over, with their passwords, groups and SSH keys: {}. \
-                 Whoever is on the box already stays as he is, with the password of this box. Samba passwords have to be \
-                 set again. 'undo' does not remove accounts.",
-                names.join(", ")
-            ),
+        let told = t!(
+            "User accounts that the box's next start brings over, with their passwords, groups and SSH keys: {names}. Whoever is on the box already stays as he is, with the password of this box. Samba passwords have to be set again. 'undo' does not remove accounts.",
+            names = names.join(", ")
         );
+        text += &wrap("", &told);
     }
     if !plan.offered_accounts.is_empty() {
-        let names = plan.offered_accounts.join(", ");
-        text += &wrap(
-            "",
-            &format!("The old box has the user accounts {names}: add '--extras accounts' to bring them over."),
+        let offer = t!(
+            "The old box has the user accounts {names}: add '--extras accounts' to bring them over.",
+            names = plan.offered_accounts.join(", ")
         );
+        text += &wrap("", &offer);
     }
     text
 }
@@ -146,7 +166,7 @@ fn group(plan: &RestorePlan, belongs: &dyn Fn(&AppPlan) -> bool, title: &str) ->
     }
     let bytes: ByteSize = apps.iter().map(|app| app.bytes).sum();
     let size = if apps.iter().all(|app| app.road == Road::Blocked) { String::new() } else { format!(", {bytes}") };
-    let mut text = format!("\n{title}: {}{size}\n", number(apps.len(), "app"));
+    let mut text = format!("\n{title}: {}{size}\n", text::apps(apps.len()));
     for app in apps {
         text += &app_lines(app);
     }
@@ -159,7 +179,7 @@ fn nothing_to_do(plan: &RestorePlan) -> String {
         return String::new();
     }
     let names: Vec<&str> = apps.iter().map(|app| app.archived_as.as_str()).collect();
-    let text = format!("\nNOTHING TO DO: {} without data in the backup\n", number(apps.len(), "app"));
+    let text = format!("\n{}\n", t!("NOTHING TO DO: {apps} without data in the backup", apps = text::apps(apps.len())));
     text + &wrap("  ", &names.join(", "))
 }
 
@@ -167,16 +187,20 @@ fn app_lines(app: &AppPlan) -> String {
     let name = if app.name == app.archived_as {
         app.name.to_string()
     } else {
-        format!("{} (in the backup: {})", app.name, app.archived_as)
+        t!("{app} (in the backup: {other})", app = app.name, other = app.archived_as)
     };
     let mut text = match (&app.reason, app.road) {
-        (Some(reason), _) => wrap("  ", &format!("{name}: {reason}")),
+        (Some(reason), _) => wrap("  ", &format!("{name}: {}", translated(reason))),
         (None, Road::Blocked) => wrap("  ", &name),
         (None, _) => {
             let changes = &app.changes;
-            let counts = format!(
-                "{} new, {} changed, {} same, {} moved away; {} to write",
-                changes.new, changes.changed, changes.same, changes.removed, app.bytes
+            let counts = t!(
+                "{new} new, {changed} changed, {same} same, {removed} moved away; {bytes} to write",
+                new = changes.new,
+                changed = changes.changed,
+                same = changes.same,
+                removed = changes.removed,
+                bytes = app.bytes
             );
             wrap("  ", &format!("{name}: {counts}"))
         }
@@ -186,13 +210,19 @@ fn app_lines(app: &AppPlan) -> String {
             text += &wrap("    ", &version);
         }
         if !app.next_boot.is_empty() {
-            text += &wrap("    ", &format!("to do on the running box: {}", app.next_boot.join(", then ")));
+            text += &wrap("    ", &to_do(&app.next_boot));
         }
         if !app.services.is_empty() {
-            text += &wrap("    ", &format!("services: {}", app.services.join(", ")));
+            text += &wrap("    ", &t!("services: {names}", names = app.services.join(", ")));
         }
     }
     text + &left_out(app)
+}
+
+/// What the box does for an app when it runs.
+fn to_do(tasks: &[String]) -> String {
+    let tasks: Vec<&str> = tasks.iter().map(|task| translated(task)).collect();
+    t!("to do on the running box: {tasks}", tasks = tasks.join(&format!(", {} ", t!("then"))))
 }
 
 /// What stays in the backup, by reason; what is lost comes first.
@@ -207,9 +237,9 @@ fn left_out(app: &AppPlan) -> String {
     }
     reasons.sort_by_key(|(_, lost, _)| !lost);
     for (reason, lost, paths) in reasons {
-        let word = if lost { "NOT restored" } else { "left out" };
+        let word = if lost { t!("NOT restored") } else { t!("left out") };
         let paths: Vec<String> = paths.iter().map(|path| format!("/{path}")).collect();
-        text += &wrap("    ", &format!("{word}: {}: {reason}", paths.join(", ")));
+        text += &wrap("    ", &format!("{word}: {}: {}", paths.join(", "), translated(reason)));
     }
     text
 }
@@ -223,10 +253,9 @@ fn unknown_owners(plan: &RestorePlan) -> String {
         plan.unknown_owners.iter().map(|owner| format!("{} ({})", owner.name, apps(&owner.apps))).collect();
     wrap(
         "",
-        &format!(
-            "Warning: the box does not have these owners of restored files, so root gets them: {}. Accounts of apps \
-             come with their installation; for people, create accounts with the same names in FreedomBox.",
-            names.join(", ")
+        &t!(
+            "Warning: the box does not have these owners of restored files, so root gets them: {names}. Accounts of apps come with their installation; for people, create accounts with the same names in FreedomBox.",
+            names = names.join(", ")
         ),
     )
 }
@@ -235,11 +264,11 @@ fn blockers(plan: &RestorePlan) -> String {
     if plan.blockers.is_empty() {
         return String::new();
     }
-    let mut text = format!("\n{}\nTHIS PLAN CANNOT BE CARRIED OUT\n", "=".repeat(80));
+    let mut text = format!("\n{}\n{}\n", "=".repeat(80), t!("THIS PLAN CANNOT BE CARRIED OUT"));
     for (at, blocker) in plan.blockers.iter().enumerate() {
-        let what = wrap("   ", &format!("{}.", capital(&blocker.what)));
+        let what = wrap("   ", &sentence(translated(&blocker.what)));
         let _ = write!(text, "{:<3}{}", format!("{}.", at + 1), what.trim_start());
-        text += &wrap("   ", &format!("What to do: {}.", blocker.advice));
+        text += &wrap("   ", &t!("What to do: {advice}.", advice = translated(&blocker.advice)));
     }
     text
 }
@@ -247,12 +276,12 @@ fn blockers(plan: &RestorePlan) -> String {
 fn version(app: &AppPlan) -> Option<String> {
     match &app.version {
         VersionVerdict::WillBeUpgraded { .. } if app.name != app.archived_as => {
-            Some(format!("its data is of the time when it was called {}; the box upgrades it", app.archived_as))
+            Some(t!("its data is of the time when it was called {name}; the box upgrades it", name = app.archived_as))
         }
         VersionVerdict::WillBeUpgraded { from, to } => {
-            Some(format!("its data is of app version {from}; the box has {to} and upgrades it"))
+            Some(t!("its data is of app version {from}; the box has {to} and upgrades it", from = from, to = to))
         }
-        VersionVerdict::NotRecorded => Some("the backup does not say of which version its data is".into()),
+        VersionVerdict::NotRecorded => Some(t!("the backup does not say of which version its data is")),
         // The reason of an app that is not restored says the rest.
         VersionVerdict::Same
         | VersionVerdict::PackageGone { .. }
@@ -260,16 +289,6 @@ fn version(app: &AppPlan) -> Option<String> {
         | VersionVerdict::UnknownApp
         | VersionVerdict::NotInTarget => None,
     }
-}
-
-fn number(count: usize, of: &str) -> String {
-    if count == 1 { format!("1 {of}") } else { format!("{count} {of}s") }
-}
-
-/// A sentence's first letter as a capital.
-fn capital(sentence: &str) -> String {
-    let mut letters = sentence.chars();
-    letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
 }
 
 #[cfg(test)]

@@ -1,8 +1,11 @@
 //! Asking on a terminal: with arrow keys where the terminal can, in plain lines everywhere else.
 
-use super::text::wrap;
-use crate::model::question::{Answer, Choice, Prompter, Words};
+use super::screen::{PAGE, foot, head, options, ways_out};
+use super::text::{fold, wrap};
+use crate::model::question::{Answer, Choice, Prompter, Screen, Words};
 use crate::model::secret::Secret;
+use crate::t;
+use dialoguer::console::Term;
 use dialoguer::{Input, Password, Select};
 use std::io::{self, BufRead, IsTerminal, Write};
 
@@ -11,7 +14,23 @@ pub fn prompter(plain: bool) -> Box<dyn Prompter> {
     let capable = io::stdin().is_terminal()
         && io::stderr().is_terminal()
         && std::env::var("TERM").is_ok_and(|term| term != "dumb");
-    if capable && !plain { Box::new(Terminal) } else { Box::new(Plain::new(unlocked(), io::stdout())) }
+    if capable && !plain && has_letters() {
+        return Box::new(Terminal);
+    }
+    let is_seen = io::stdin().is_terminal() && io::stdout().is_terminal();
+    // A serial line does not tell its size: whoever is at its other end can scroll.
+    let rows = Term::stdout().size_checked().map(|(rows, _)| usize::from(rows)).filter(|rows| is_seen && *rows > 5);
+    Box::new(Plain { rows, ascii: !has_letters(), ..Plain::new(unlocked(), io::stdout()) })
+}
+
+/// Whether the console shows other letters than those of ASCII, as far as its locale says.
+fn has_letters() -> bool {
+    let names = ["LC_ALL", "LC_CTYPE", "LANG"];
+    let locale = names.iter().filter_map(|name| std::env::var(name).ok()).find(|value| !value.is_empty());
+    match locale.map(|locale| locale.to_ascii_lowercase()) {
+        Some(locale) => locale.contains("utf-8") || locale.contains("utf8"),
+        None => std::env::var("TERM").map_or(true, |term| term != "dumb"),
+    }
 }
 
 /// A prompter for single questions, which leaves standard output to the result; `None` where nobody could answer.
@@ -25,82 +44,169 @@ fn unlocked() -> impl BufRead {
     io::BufReader::new(io::stdin())
 }
 
+/// The layout of the keyboard, where whoever started the program says it; of some use with passphrases.
+fn keyboard() -> String {
+    let layout = std::env::var("LIFEBOAT_KEYBOARD").unwrap_or_default();
+    let is_plain = !layout.is_empty() && layout.len() < 40 && !layout.chars().any(char::is_control);
+    if is_plain { wrap("", &t!("The keyboard has this layout: {layout}.", layout = layout)) } else { String::new() }
+}
+
 /// Reads a line that is not shown.
 fn hidden(text: &str) -> io::Result<Answer<Secret>> {
     let typed = Password::new().with_prompt(text).allow_empty_password(true).report(false).interact();
     Ok(Answer::Given(Secret::new(typed.map_err(io::Error::other)?.into_bytes())))
 }
 
+/// An empty passphrase is the wish to leave the question.
+fn or_leave(screen: &Screen, answer: Answer<Secret>) -> Answer<Secret> {
+    match answer {
+        Answer::Given(secret) if secret.reveal().is_empty() && screen.back => Answer::Back,
+        Answer::Given(secret) if secret.reveal().is_empty() => Answer::Stop,
+        answer => answer,
+    }
+}
+
 /// Plain lines: the question with its id, numbered answers, then one line from the user. No byte moves a cursor.
 pub struct Plain<R, W> {
     input: R,
     output: W,
+    /// How many lines are seen at once, where that is known: longer texts wait for Enter.
+    rows: Option<usize>,
+    /// Whether the console has only the letters of ASCII.
+    ascii: bool,
 }
 
 impl<R: BufRead, W: Write> Plain<R, W> {
     /// Asks on `output`, listens on `input`.
     pub fn new(input: R, output: W) -> Plain<R, W> {
-        Plain { input, output }
+        Plain { input, output, rows: None, ascii: false }
+    }
+
+    fn say(&mut self, text: &str) -> io::Result<()> {
+        match self.ascii {
+            true => self.output.write_all(crate::words::ascii(text).as_bytes())?,
+            false => self.output.write_all(text.as_bytes())?,
+        }
+        self.output.flush()
+    }
+
+    /// Says a long text, a screenful at a time; false where the user went away meanwhile.
+    fn tell(&mut self, text: &str) -> io::Result<bool> {
+        let Some(rows) = self.rows else { return self.say(text).map(|()| true) };
+        let lines: Vec<&str> = text.split_inclusive('\n').collect();
+        let mut pages = lines.chunks(rows - 2).peekable();
+        while let Some(page) = pages.next() {
+            self.say(&page.concat())?;
+            if pages.peek().is_some() {
+                self.say(&format!("[more] {}\n", t!("press Enter to read on")))?;
+                if self.line()?.is_none() {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
     }
 
     fn line(&mut self) -> io::Result<Option<String>> {
-        self.output.write_all(b"> ")?;
-        self.output.flush()?;
+        self.say("> ")?;
         let mut line = Vec::new();
         if self.input.read_until(b'\n', &mut line)? == 0 {
             return Ok(None);
         }
         Ok(Some(String::from_utf8_lossy(&line).trim().to_owned()))
     }
+
+    /// What the line means where it is no answer.
+    fn leaving<T>(screen: &Screen, line: Option<&str>) -> Option<Answer<T>> {
+        match line {
+            None | Some("q") => Some(Answer::Stop),
+            Some("b") if screen.back => Some(Answer::Back),
+            Some(_) => None,
+        }
+    }
 }
 
 impl<R: BufRead, W: Write> Prompter for Plain<R, W> {
     fn show(&mut self, text: &str) -> io::Result<()> {
-        self.output.write_all(text.as_bytes())?;
-        self.output.flush()
+        self.tell(text).map(|_| ())
     }
 
-    fn choose(&mut self, choice: &Choice) -> io::Result<Answer<usize>> {
+    fn read(&mut self, screen: &Screen) -> io::Result<Answer<()>> {
+        if !self.tell(&head(screen))? {
+            return Ok(Answer::Stop);
+        }
+        self.say(&(ways_out(screen) + &foot(screen) + &wrap("", &t!("Press Enter to go on."))))?;
         loop {
-            self.output.write_all(wrap("", &format!("[{}] {}", choice.id, choice.text)).as_bytes())?;
-            for (number, option) in (1..).zip(choice.options) {
-                self.output.write_all(wrap("  ", &format!("{number}) {}", option.text)).as_bytes())?;
-            }
-            self.output.write_all(b"  q) stop here\n")?;
             match self.line()?.as_deref() {
-                None | Some("q") => return Ok(Answer::Stop),
-                Some(text) => match text.parse::<usize>() {
-                    Ok(number) if (1..=choice.options.len()).contains(&number) => return Ok(Answer::Given(number - 1)),
-                    _ => {
-                        let range = format!("Please type a number from 1 to {}, or q.\n", choice.options.len());
-                        self.output.write_all(range.as_bytes())?;
-                    }
+                Some("") => return Ok(Answer::Given(())),
+                line => match Self::leaving(screen, line) {
+                    Some(answer) => return Ok(answer),
+                    None => self.say(&wrap("", &t!("Please press Enter alone to go on.")))?,
                 },
             }
         }
     }
 
+    fn choose(&mut self, choice: &Choice) -> io::Result<Answer<usize>> {
+        let (screen, last) = (&choice.screen, choice.options.len());
+        if !self.tell(&head(screen))? {
+            return Ok(Answer::Stop);
+        }
+        let default = choice.default.filter(|at| *at < last);
+        let asked = match default {
+            Some(at) => t!("Type a number, or only press Enter for {number}.", number = at + 1),
+            None => t!("Type a number."),
+        };
+        let rest = ways_out(screen) + &foot(screen) + &wrap("", &asked);
+        let mut first = 0;
+        self.say(&(options(choice, first) + &rest))?;
+        loop {
+            let line = self.line()?;
+            match (line.as_deref(), default) {
+                (Some(""), Some(at)) => return Ok(Answer::Given(at)),
+                (Some("0"), _) if last > PAGE => {
+                    first = if first + PAGE < last { first + PAGE } else { 0 };
+                    self.say(&(options(choice, first) + &rest))?;
+                }
+                (line, _) => {
+                    if let Some(answer) = Self::leaving(screen, line) {
+                        return Ok(answer);
+                    }
+                    match line.and_then(|text| text.parse::<usize>().ok()) {
+                        Some(number) if (1..=last).contains(&number) => return Ok(Answer::Given(number - 1)),
+                        _ => self.say(&wrap("", &t!("Please type a number from 1 to {last}, or q.", last = last)))?,
+                    }
+                }
+            }
+        }
+    }
+
     fn ask(&mut self, words: &Words) -> io::Result<Answer<String>> {
-        self.output.write_all(wrap("", &format!("[{}] {}", words.id, words.text)).as_bytes())?;
-        match self.line()? {
-            None => Ok(Answer::Stop),
-            Some(text) if text == "q" => Ok(Answer::Stop),
-            Some(text) => Ok(Answer::Given(text)),
+        if !self.tell(&head(&words.screen))? {
+            return Ok(Answer::Stop);
+        }
+        self.say(&(ways_out(&words.screen) + &foot(&words.screen)))?;
+        let line = self.line()?;
+        let is_meant = words.confirms.is_some() && line == words.confirms;
+        match Self::leaving(&words.screen, line.as_deref()).filter(|_| !is_meant) {
+            Some(answer) => Ok(answer),
+            None => Ok(Answer::Given(line.unwrap_or_default())),
         }
     }
 
     fn secret(&mut self, words: &Words) -> io::Result<Answer<Secret>> {
-        self.output.write_all(wrap("", &format!("[{}] {}", words.id, words.text)).as_bytes())?;
-        if io::stdin().is_terminal() {
-            self.output.flush()?;
-            return hidden("passphrase");
+        if !self.tell(&head(&words.screen))? {
+            return Ok(Answer::Stop);
         }
+        self.say(&(keyboard() + &foot(&words.screen)))?;
+        if io::stdin().is_terminal() && !words.visible {
+            return Ok(or_leave(&words.screen, hidden(">")?));
+        }
+        self.say("> ")?;
         let mut line = Vec::new();
-        self.output.write_all(b"> ")?;
-        self.output.flush()?;
         match self.input.read_until(b'\n', &mut line)? {
             0 => Ok(Answer::Stop),
-            _ => Ok(Answer::Given(Secret::of_file(line))),
+            _ => Ok(or_leave(&words.screen, Answer::Given(Secret::of_file(line)))),
         }
     }
 }
@@ -108,25 +214,71 @@ impl<R: BufRead, W: Write> Prompter for Plain<R, W> {
 /// A capable terminal.
 struct Terminal;
 
+impl Terminal {
+    fn head(screen: &Screen) -> io::Result<()> {
+        let mut text = String::from("\n");
+        text += &wrap("", &format!("== {} ==", screen.title));
+        text += &fold(&screen.body);
+        text += &foot(screen);
+        io::stdout().lock().write_all(text.as_bytes())
+    }
+
+    /// Lets the user choose one of these or a way out.
+    fn select(screen: &Screen, text: &str, offers: &[&str], default: usize) -> io::Result<Answer<usize>> {
+        let (back, stop) = (t!("go back"), t!("stop here"));
+        let mut items: Vec<&str> = offers.to_vec();
+        if screen.back {
+            items.push(&back);
+        }
+        items.push(&stop);
+        let chosen = Select::new().with_prompt(text).items(&items).default(default).max_length(PAGE + 4).interact_opt();
+        Ok(match chosen.map_err(io::Error::other)? {
+            Some(at) if at < offers.len() => Answer::Given(at),
+            Some(at) if screen.back && at == offers.len() => Answer::Back,
+            _ => Answer::Stop,
+        })
+    }
+}
+
 impl Prompter for Terminal {
     fn show(&mut self, text: &str) -> io::Result<()> {
         io::stdout().lock().write_all(text.as_bytes())
     }
 
+    fn read(&mut self, screen: &Screen) -> io::Result<Answer<()>> {
+        Terminal::head(screen)?;
+        Ok(Terminal::select(screen, &screen.text, &[&t!("go on")], 0)?.map(|_| ()))
+    }
+
     fn choose(&mut self, choice: &Choice) -> io::Result<Answer<usize>> {
-        let options: Vec<&str> = choice.options.iter().map(|option| option.text.as_str()).collect();
-        let chosen = Select::new().with_prompt(choice.text).items(&options).default(0).interact_opt();
-        Ok(chosen.map_err(io::Error::other)?.map_or(Answer::Stop, Answer::Given))
+        Terminal::head(&choice.screen)?;
+        let offers: Vec<&str> = choice.options.iter().map(|option| option.text.as_str()).collect();
+        Terminal::select(&choice.screen, &choice.screen.text, &offers, choice.default.unwrap_or(0))
     }
 
     fn ask(&mut self, words: &Words) -> io::Result<Answer<String>> {
-        let input = Input::<String>::new().with_prompt(words.text).allow_empty(true).interact_text();
+        Terminal::head(&words.screen)?;
+        io::stdout().lock().write_all(ways_out(&words.screen).as_bytes())?;
+        let input = Input::<String>::new().with_prompt(&words.screen.text).allow_empty(true).interact_text();
         let text = input.map_err(io::Error::other)?.trim().to_owned();
-        Ok(if text == "q" { Answer::Stop } else { Answer::Given(text) })
+        let is_meant = words.confirms.as_ref() == Some(&text);
+        Ok(match text.as_str() {
+            "q" if !is_meant => Answer::Stop,
+            "b" if !is_meant && words.screen.back => Answer::Back,
+            _ => Answer::Given(text),
+        })
     }
 
     fn secret(&mut self, words: &Words) -> io::Result<Answer<Secret>> {
-        hidden(words.text)
+        Terminal::head(&words.screen)?;
+        io::stdout().lock().write_all(keyboard().as_bytes())?;
+        let answer = if words.visible {
+            let input = Input::<String>::new().with_prompt(&words.screen.text).allow_empty(true).interact_text();
+            Answer::Given(Secret::new(input.map_err(io::Error::other)?.into_bytes()))
+        } else {
+            hidden(&words.screen.text)?
+        };
+        Ok(or_leave(&words.screen, answer))
     }
 }
 
@@ -135,26 +287,67 @@ mod tests {
     use super::*;
     use crate::model::question::Offer;
 
-    fn choose(input: &str) -> (Answer<usize>, String) {
+    fn choice(count: usize, default: Option<usize>) -> Choice {
+        let options = (1..=count).map(|at| Offer::new(format!("answer {at}"), at.to_string())).collect();
+        Choice { screen: Screen::new("choose-box", "A title", "Which one?"), options, default }
+    }
+
+    fn answer(choice: &Choice, input: &str) -> (Answer<usize>, String) {
         let mut output = Vec::new();
-        let options = [Offer::new("first", "1st"), Offer::new("second", "2nd")];
-        let choice = Choice { id: "choose-x", text: "Which one?", options: &options };
-        let answer = Plain::new(input.as_bytes(), &mut output).choose(&choice).unwrap();
+        let answer = Plain::new(input.as_bytes(), &mut output).choose(choice).unwrap();
         (answer, String::from_utf8(output).unwrap())
     }
 
     #[test]
     fn a_plain_question_is_numbered_and_asks_again_until_it_is_answered() {
-        let (answer, shown) = choose("x\n3\n2\n");
-        assert_eq!(answer, Answer::Given(1));
-        assert!(shown.starts_with("[choose-x] Which one?\n  1) first\n  2) second\n  q) stop here\n> "));
-        assert_eq!(shown.matches("Please type a number from 1 to 2, or q.").count(), 2);
+        let (given, shown) = answer(&choice(2, None), "x\n3\n\n2\n");
+        assert_eq!(given, Answer::Given(1));
+        let whole = "\n== A title ==\n[choose-box] Which one?\n  1) answer 1\n  2) answer 2\n  b) go back\n  q) stop \
+                     here\nNothing has been changed so far.\nType a number.\n> ";
+        assert!(shown.starts_with(whole), "{shown}");
+        assert_eq!(shown.matches("Please type a number from 1 to 2, or q.").count(), 3);
         assert!(!shown.contains('\x1b'));
     }
 
     #[test]
+    fn enter_takes_the_default_and_b_goes_back_where_one_can() {
+        assert_eq!(answer(&choice(2, Some(1)), "\n").0, Answer::Given(1));
+        assert_eq!(answer(&choice(2, Some(1)), "b\n").0, Answer::Back);
+        let first = Choice { screen: choice(2, None).screen.first(), ..choice(2, None) };
+        let (given, shown) = answer(&first, "b\n1\n");
+        assert!(given == Answer::Given(0) && !shown.contains("b) "), "{shown}");
+    }
+
+    #[test]
+    fn a_long_list_is_shown_in_pages_and_any_number_is_taken_from_any_page() {
+        let (given, shown) = answer(&choice(25, None), "0\n0\n0\n0\n23\n");
+        assert_eq!(given, Answer::Given(22));
+        assert!(shown.contains("  10) answer 10\n  0) 15 more\n") && shown.contains("  0) 5 more\n"), "{shown}");
+        assert_eq!(shown.matches(" 1) answer 1\n").count(), 2, "after the last page the first one comes: {shown}");
+    }
+
+    #[test]
     fn the_end_of_input_stops_and_never_chooses() {
-        assert_eq!(choose("").0, Answer::Stop);
-        assert_eq!(choose("q\n").0, Answer::Stop);
+        assert_eq!(answer(&choice(2, Some(0)), "").0, Answer::Stop);
+        assert_eq!(answer(&choice(2, Some(0)), "q\n").0, Answer::Stop);
+    }
+
+    #[test]
+    fn a_text_longer_than_the_screen_waits_for_enter() {
+        let mut output = Vec::new();
+        let mut plain = Plain { rows: Some(10), ..Plain::new("\n\n\n".as_bytes(), &mut output) };
+        let screen = Screen::new("not-included", "What stays away", "That is all.").about("a line\n".repeat(20));
+        assert_eq!(plain.read(&screen).unwrap(), Answer::Given(()));
+        let shown = String::from_utf8(output).unwrap();
+        assert_eq!(shown.matches("[more] press Enter to read on").count(), 2, "{shown}");
+        assert_eq!(shown.matches("a line").count(), 20);
+    }
+
+    #[test]
+    fn a_box_that_is_called_q_can_be_confirmed() {
+        let mut words = Words::new(Screen::new("consent", "Start", "Type q."));
+        words.confirms = Some("q".into());
+        assert_eq!(Plain::new("q\n".as_bytes(), Vec::new()).ask(&words).unwrap(), Answer::Given("q".into()));
+        assert_eq!(Plain::new("b\n".as_bytes(), Vec::new()).ask(&words).unwrap(), Answer::Back);
     }
 }

@@ -11,9 +11,11 @@ use crate::model::finding::{Finding, Report, Reports, Severity, Verdict};
 use crate::model::finish::{AppProgress, Stand};
 use crate::model::installation::Installation;
 use crate::model::site::AREA;
-use crate::model::state::RestoreState;
+use crate::model::state::{DataState, RestoreState};
 use crate::model::survey::Survey;
 use crate::rescue::{Details, Status};
+use crate::t;
+use crate::words::translated;
 use std::fmt::Write as _;
 
 /// Widest line.
@@ -43,21 +45,52 @@ pub fn wrap(indent: &str, sentence: &str) -> String {
     text
 }
 
+/// Folds the lines of a text that are too wide; those that are not stay as they are.
+pub fn fold(text: &str) -> String {
+    let fits = |line: &str| line.trim_end_matches('\n').chars().count() <= WIDTH;
+    text.split_inclusive('\n').map(|line| if fits(line) { line.to_owned() } else { wrap("", line) }).collect()
+}
+
+/// A failure on a screen of the dialogue, which says in its own place that nothing was changed.
+pub fn trouble(failure: &Failure) -> String {
+    let mut text = wrap("", &sentence(translated(&failure.sentence)));
+    if failure.state != DataState::Untouched {
+        text += &wrap("", &t!("State of your data: {state}.", state = state(failure.state)));
+    }
+    text + &wrap("", &t!("What to do: {advice}.", advice = translated(&failure.advice)))
+}
+
+/// In which state the data is.
+fn state(state: DataState) -> String {
+    translated(&state.to_string()).to_owned()
+}
+
+/// A clause as a sentence: its first letter as a capital, and a full stop.
+pub(super) fn sentence(clause: &str) -> String {
+    let mut letters = clause.chars();
+    letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).chain(['.']).collect())
+}
+
 /// A failure as three sentences: what happened, where the data stands, what to do.
 pub fn failure(failure: &Failure) -> String {
-    let mut text = wrap("", &format!("lifeboat: {}", failure.sentence));
-    text += &wrap("", &format!("State of your data: {}.", failure.state));
-    text += &wrap("", &format!("What to do: {}.", failure.advice));
+    let mut text = wrap("", &format!("lifeboat: {}", translated(&failure.sentence)));
+    text += &wrap("", &t!("State of your data: {state}.", state = state(failure.state)));
+    text += &wrap("", &t!("What to do: {advice}.", advice = translated(&failure.advice)));
     text
 }
 
 /// A date and time for people: `2026-11-23 18:45 UTC` from RFC 3339.
 pub fn time(rfc3339: Option<&str>) -> String {
-    let Some(text) = rfc3339 else { return "unknown time".into() };
+    let Some(text) = rfc3339 else { return t!("unknown time") };
     match (text.get(..10), text.get(11..16)) {
         (Some(day), Some(minute)) => format!("{day} {minute} UTC"),
         _ => text.to_owned(),
     }
+}
+
+/// A number of apps.
+pub fn apps(count: usize) -> String {
+    if count == 1 { t!("1 app") } else { t!("{count} apps", count = count) }
 }
 
 /// Findings, one by one, with their advice.
@@ -65,13 +98,13 @@ pub(super) fn findings(list: &[Finding]) -> String {
     let mut text = String::new();
     for finding in list {
         let word = match finding.severity {
-            Severity::Note => "note",
-            Severity::Warning => "warning",
-            Severity::Damage => "DAMAGE",
+            Severity::Note => t!("note"),
+            Severity::Warning => t!("warning"),
+            Severity::Damage => t!("DAMAGE"),
         };
-        text += &wrap("  ", &format!("{word}: {}: {}", finding.subject, finding.what));
+        text += &wrap("  ", &format!("{word}: {}: {}", finding.subject, translated(&finding.what)));
         if !finding.advice.is_empty() {
-            text += &wrap("    ", &finding.advice);
+            text += &wrap("    ", translated(&finding.advice));
         }
     }
     text
@@ -81,26 +114,30 @@ impl View for Survey {
     fn text(&self) -> String {
         let mut text = String::new();
         for (at, box_) in self.installations.iter().enumerate() {
-            let _ = writeln!(text, "Box {}: {}", at + 1, installation(box_));
+            text += &wrap("", &t!("Box {number}: {what}", number = at + 1, what = installation(box_)));
             text += &wrap(
                 "  ",
-                &format!("on {}, {} apps set up", box_.place, box_.apps.values().filter(|v| **v > 0).count()),
+                &t!(
+                    "on {place}, {count} apps set up",
+                    place = box_.place,
+                    count = box_.apps.values().filter(|v| **v > 0).count()
+                ),
             );
         }
         for (at, location) in self.locations.iter().enumerate() {
-            let _ = writeln!(text, "Backup {}: {}", at + 1, self::location(location));
+            text += &wrap("", &t!("Backup {number}: {what}", number = at + 1, what = self::location(location)));
         }
         for disk in &self.disks {
-            let _ = writeln!(text, "Disk {}", self::disk(disk));
+            let _ = writeln!(text, "{}", t!("Disk {what}", what = self::disk(disk)));
             for volume in &disk.volumes {
                 let _ = writeln!(text, "  {}", self::volume(volume));
             }
         }
         if self.installations.is_empty() {
-            text.push_str("No FreedomBox system was found.\n");
+            text += &wrap("", &t!("No FreedomBox system was found."));
         }
         if self.locations.is_empty() {
-            text.push_str("No backup was found.\n");
+            text += &wrap("", &t!("No backup was found."));
         }
         text + &findings(&self.findings)
     }
@@ -117,27 +154,36 @@ pub fn location(location: &BackupLocation) -> String {
     match location {
         BackupLocation::TarExport { size, found_as, .. } => {
             let kind = match found_as {
-                FoundAs::LegacyFolder => "old backup file",
-                FoundAs::UploadLeftover => "left-over of an upload",
-                _ => "backup file",
+                FoundAs::LegacyFolder => t!("old backup file"),
+                FoundAs::UploadLeftover => t!("left-over of an upload"),
+                _ => t!("backup file"),
             };
             format!("{kind} {place} ({size})")
         }
         BackupLocation::BorgRepository { keyed, .. } => {
-            let lock = if *keyed { "encrypted" } else { "not encrypted" };
-            format!("borg repository {place} ({lock})")
+            let lock = if *keyed { t!("encrypted") } else { t!("not encrypted") };
+            t!("borg repository {place} ({lock})", place = place, lock = lock)
         }
         BackupLocation::OldSystem { hostname, freedombox, .. } => {
-            format!("installed system '{hostname}' {place} (FreedomBox {})", freedombox.upstream())
+            t!(
+                "installed system '{name}' {place} (FreedomBox {version})",
+                name = hostname,
+                place = place,
+                version = freedombox.upstream()
+            )
         }
     }
 }
 
 /// One line that tells a disk from others.
 pub fn disk(disk: &Disk) -> String {
-    let model = disk.model.as_deref().unwrap_or("unnamed disk");
-    let serial = disk.serial.as_ref().map_or(String::new(), |serial| format!(", serial {serial}"));
-    let role = if disk.boot_medium { ", Lifeboat was started from it" } else { "" };
+    let unnamed = t!("unnamed disk");
+    let model = disk.model.as_deref().unwrap_or(&unnamed);
+    let serial = disk
+        .serial
+        .as_ref()
+        .map_or(String::new(), |serial| format!(", {}", t!("serial number {serial}", serial = serial)));
+    let role = if disk.boot_medium { format!(", {}", t!("Lifeboat was started from it")) } else { String::new() };
     format!("{}: {model}, {}{serial}{role}", disk.name, disk.size)
 }
 
@@ -150,7 +196,7 @@ fn volume(volume: &Volume) -> String {
             format!("{}{label}", signature.kind.name())
         })
         .collect();
-    let kinds = if kinds.is_empty() { "nothing known".to_owned() } else { kinds.join(" or ") };
+    let kinds = if kinds.is_empty() { t!("nothing known") } else { kinds.join(&format!(" {} ", t!("or"))) };
     format!("{}: {}, {kinds}", volume.name, volume.size)
 }
 
@@ -179,7 +225,7 @@ impl View for ArchiveList {
             text += &wrap("  ", &format!("{}; {what}", time(archive.time.as_deref())));
         }
         if self.archives.is_empty() {
-            text.push_str("No backup was found.\n");
+            text += &wrap("", &t!("No backup was found."));
         }
         text + &findings(&self.findings)
     }
@@ -230,30 +276,30 @@ fn verdict(verdict: Verdict) -> &'static str {
 
 impl View for Status {
     fn text(&self) -> String {
-        let Some(details) = &self.standing else { return "No restore was started on this box.\n".into() };
+        let Some(details) = &self.standing else { return wrap("", &t!("No restore was started on this box.")) };
         let what = match self.state {
-            RestoreState::None => "no restore",
-            RestoreState::Interrupted => "INTERRUPTED: run 'lifeboat resume' or 'lifeboat undo'",
+            RestoreState::None => t!("no restore"),
+            RestoreState::Interrupted => t!("INTERRUPTED: run 'lifeboat resume' or 'lifeboat undo'"),
             RestoreState::WaitingForBoot => {
-                "done as far as possible so far; the box does the rest by itself when it runs"
+                t!("done as far as possible so far; the box does the rest by itself when it runs")
             }
             RestoreState::Restored if is_short(details) => {
-                "NOT all apps are restored; the old data is kept until 'lifeboat commit'"
+                t!("NOT all apps are restored; the old data is kept until 'lifeboat commit'")
             }
             RestoreState::Restored => {
-                "restored; the old data is kept until 'lifeboat commit', and the box removes it after 14 days"
+                t!("restored; the old data is kept until 'lifeboat commit', and the box removes it after 14 days")
             }
-            RestoreState::RolledBack => "undone: the old data is in place",
-            RestoreState::Committed => "restored and committed: the old data is gone",
+            RestoreState::RolledBack => t!("undone: the old data is in place"),
+            RestoreState::Committed => t!("restored and committed: the old data is gone"),
         };
-        let mut lines = wrap("", &format!("Restore {}: {what}.", details.plan));
-        lines += &wrap("", &format!("State of your data: {}.", details.data));
+        let mut lines = wrap("", &t!("Restore {plan}: {what}.", plan = details.plan, what = what));
+        lines += &wrap("", &t!("State of your data: {state}.", state = state(details.data)));
         let names = |apps: &[AppId]| apps.iter().map(AppId::as_str).collect::<Vec<_>>().join(", ");
         if !details.done.is_empty() {
-            lines += &wrap("", &format!("Finished: {}.", names(&details.done)));
+            lines += &wrap("", &t!("Finished: {apps}.", apps = names(&details.done)));
         }
         if !details.waiting.is_empty() {
-            lines += &wrap("", &format!("Waiting for the running box: {}.", names(&details.waiting)));
+            lines += &wrap("", &t!("Waiting for the running box: {apps}.", apps = names(&details.waiting)));
         }
         details.progress.iter().for_each(|app| lines += &progress(app));
         lines

@@ -7,7 +7,7 @@ use crate::finish::{self, Scene};
 use crate::handoff::{self, program};
 use crate::model::ending::Ending;
 use crate::model::plan::Extra;
-use crate::model::progress::Progress;
+use crate::model::progress::{Progress, Watched};
 use crate::model::state::{DataState, RestoreState};
 use crate::restore::{self, Consent, Restore, RestoreError};
 use crate::source::Archive;
@@ -19,6 +19,7 @@ use std::sync::Mutex;
 
 /// Carries out a prepared plan that the user consented to.
 pub fn carry_out(host: &Host, prepared: Prepared, consent: &Consent, progress: &dyn Progress) -> Result<Done, Failure> {
+    let _watched = Watched::by(progress);
     let state = restore::data_on(&prepared.root);
     if let Some(blocker) = prepared.plan.blockers.first() {
         return Err(Failure { state, ..Failure::blocked(blocker) });
@@ -40,6 +41,7 @@ pub fn carry_out(host: &Host, prepared: Prepared, consent: &Consent, progress: &
 
 /// Goes on with an interrupted restore, in whichever direction it was going.
 pub fn resume(host: &Host, onto: &Path, progress: &dyn Progress) -> Result<Done, Failure> {
+    let _watched = Watched::by(progress);
     let (target, mut restore) = take_up(host, onto)?;
     let program = program::find(&target.installation.architecture);
     let mut notes = Vec::new();
@@ -60,6 +62,7 @@ pub fn resume(host: &Host, onto: &Path, progress: &dyn Progress) -> Result<Done,
 
 /// Puts all old data back.
 pub fn undo(host: &Host, onto: &Path, progress: &dyn Progress) -> Result<Done, Failure> {
+    let _watched = Watched::by(progress);
     let (target, mut restore) = take_up(host, onto)?;
     let notes = go_back(host, &target, &mut restore, progress)?;
     let status = stand(&restore)?;
@@ -93,6 +96,7 @@ fn go_back(
 
 /// Removes the old data for good.
 pub fn commit(host: &Host, onto: &Path, progress: &dyn Progress) -> Result<Done, Failure> {
+    let _watched = Watched::by(progress);
     let (target, mut restore) = take_up(host, onto)?;
     let committed = restore.commit(host.commands().as_ref(), &target.root, progress);
     committed.map_err(|error| Failure::of_restore(&error, restore.data_state()))?;

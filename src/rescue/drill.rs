@@ -17,7 +17,7 @@ use crate::model::installation::Installation;
 use crate::model::manifest;
 use crate::model::path::RelPath;
 use crate::model::plan::{BlockerKind, RestorePlan, Road, VersionVerdict};
-use crate::model::progress::Progress;
+use crate::model::progress::{Progress, Watched};
 use crate::model::secret::Secret;
 use crate::model::site::{AREA, Free, Ground, Site};
 use crate::model::size::ByteSize;
@@ -153,6 +153,7 @@ pub fn drill(host: &Host, request: &DrillRequest, unlock: &mut dyn Unlock, progr
         remarks: Vec::new(),
         plan: None,
     };
+    let _watched = Watched::by(progress);
     match rehearse(host, request, &mut drill, &mut witness, progress) {
         Ok(Rehearsed { report, plan }) => {
             let made = plan.archive_time.as_deref().and_then(|time| time.parse::<jiff::Timestamp>().ok());

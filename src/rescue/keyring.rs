@@ -4,9 +4,10 @@
 
 use crate::failure::Failure;
 use crate::model::ending::Ending;
-use crate::model::question::{Answer, Prompter, Unanswered, Words};
+use crate::model::question::{Answer, Choice, Offer, Prompter, Screen, Unanswered, Words};
 use crate::model::secret::{LONGEST_SECRET, Secret};
 use crate::source::Unlock;
+use crate::t;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -57,12 +58,15 @@ impl Keyring {
             return None;
         }
         let names: Vec<String> = self.systems.drain(..).map(|name| format!("'{name}'")).collect();
-        Some(format!("The passphrases that {} keeps for its backups were tried first.", names.join(" and ")))
+        Some(t!(
+            "The passphrases that {names} keeps for its backups were tried first.",
+            names = names.join(&format!(" {} ", t!("and")))
+        ))
     }
 
     /// Opens backups with what is known, and asks `prompter` up to `tries` times for each where that does not do.
     pub fn unlocking<'a>(&'a mut self, prompter: Option<&'a mut dyn Prompter>, tries: u32) -> Unlocking<'a> {
-        Unlocking { keyring: self, prompter, tries, asked: 0, was_stopped: false }
+        Unlocking { keyring: self, prompter, tries, asked: 0, is_guided: false, left: None }
     }
 }
 
@@ -109,13 +113,60 @@ pub struct Unlocking<'a> {
     tries: u32,
     /// How often the user was asked for the backup at hand.
     asked: u32,
-    was_stopped: bool,
+    /// Whether the question is one of a dialogue, in which one can go back.
+    is_guided: bool,
+    left: Option<Left>,
+}
+
+/// How the user left a question without answering it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// To the question before.
+    Back,
+    /// For good.
+    Stopped,
 }
 
 impl Unlocking<'_> {
-    /// Whether the user did not want to answer.
-    pub fn was_stopped(&self) -> bool {
-        self.was_stopped
+    /// As one question of a dialogue: one can go back, and after a wrong passphrase choose to see what is typed.
+    #[must_use]
+    pub fn guided(self) -> Self {
+        Unlocking { is_guided: true, ..self }
+    }
+
+    /// Whether the user did not want to answer, and what instead.
+    pub fn left(&self) -> Option<Left> {
+        self.left
+    }
+
+    /// Asks once.
+    fn ask(&mut self, place: &str, again: bool) -> io::Result<Answer<Secret>> {
+        let Some(prompter) = self.prompter.as_mut() else { return Ok(Answer::Stop) };
+        let mut visible = false;
+        if again && self.is_guided {
+            let about = t!(
+                "The backup could not be opened with what was typed. Capital letters, blanks and the layout of the keyboard count: y and z, digits and signs may be on other keys than usual. It is the passphrase that was set in FreedomBox (System, Backups) for this place. You can try as often as you like."
+            );
+            let screen = Screen::new("passphrase-wrong", t!("The passphrase is wrong"), t!("What now?")).about(about);
+            let options = vec![
+                Offer::new(t!("type it again"), "again"),
+                Offer::new(t!("type it again, and show on the screen what I type"), "again-visible"),
+            ];
+            match prompter.choose(&Choice { screen, options, default: Some(0) })? {
+                Answer::Given(at) => visible = at == 1,
+                other => return Ok(other.map(|_| Secret::new(Vec::new()))),
+            }
+        }
+        let asked = match self.is_guided {
+            true => {
+                t!("The backup at {place} is encrypted. Type its passphrase, or nothing to go back:", place = place)
+            }
+            false => t!("The backup at {place} is encrypted. Type its passphrase, or nothing to stop:", place = place),
+        };
+        let wrong = if again && !self.is_guided { t!("That passphrase is wrong.") + " " } else { String::new() };
+        let screen = Screen::new("passphrase", t!("The backup is encrypted"), wrong + &asked);
+        let screen = Screen { back: self.is_guided, ..screen };
+        prompter.secret(&Words { visible, ..Words::new(screen) })
     }
 }
 
@@ -135,25 +186,23 @@ impl Unlock for Unlocking<'_> {
             // What was typed last is wrong.
             self.keyring.known.pop();
         }
-        if self.asked >= self.tries || self.was_stopped {
+        if self.asked >= self.tries || self.left.is_some() {
             return None;
         }
-        let prompter = self.prompter.as_mut()?;
-        let wrong = if again { "That passphrase is wrong. " } else { "" };
-        let text = format!("{wrong}The backup at {place} is encrypted. Type its passphrase, or nothing to stop:");
-        match prompter.secret(&Words { id: "passphrase", text: &text }) {
+        self.prompter.as_ref()?;
+        match self.ask(place, again) {
             Ok(Answer::Given(secret)) if !secret.reveal().is_empty() => {
                 self.asked += 1;
                 self.keyring.known.push(secret.clone());
-                Some(secret)
+                return Some(secret);
             }
-            answer => {
-                self.asked = 0;
-                // Where an answer file does not have it, nobody has stopped: the passphrase is what is missing.
-                self.was_stopped = !answer.is_err_and(|error| Unanswered::within(&error).is_some());
-                None
-            }
+            Ok(Answer::Back) => self.left = Some(Left::Back),
+            // Where an answer file does not have it, nobody has stopped: the passphrase is what is missing.
+            Err(error) if Unanswered::within(&error).is_some() => {}
+            _ => self.left = Some(Left::Stopped),
         }
+        self.asked = 0;
+        None
     }
 
     fn learn(&mut self, system: &str, passphrases: &[Secret]) {
@@ -181,11 +230,14 @@ mod tests {
         fn show(&mut self, _: &str) -> io::Result<()> {
             Ok(())
         }
+        fn read(&mut self, _: &Screen) -> io::Result<Answer<()>> {
+            Ok(Answer::Stop)
+        }
         fn choose(&mut self, _: &Choice) -> io::Result<Answer<usize>> {
             Ok(Answer::Stop)
         }
         fn ask(&mut self, words: &Words) -> io::Result<Answer<String>> {
-            assert_eq!(words.id, "passphrase");
+            assert_eq!(words.screen.id, "passphrase");
             Ok(if self.0.is_empty() { Answer::Stop } else { Answer::Given(self.0.remove(0).into()) })
         }
     }
@@ -205,7 +257,7 @@ mod tests {
         for (attempt, answer) in (0..).zip([Some("file"), Some("right"), None]) {
             assert_eq!(text(unlocking.passphrase("y", attempt)).as_deref(), answer);
         }
-        assert!(unlocking.was_stopped());
+        assert_eq!(unlocking.left(), Some(Left::Stopped));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::model::installation::Installation;
 use crate::model::manifest;
 use crate::model::path::RelPath;
 use crate::model::plan::RestorePlan;
-use crate::model::progress::Progress;
+use crate::model::progress::{Progress, Watched};
 use crate::model::site::is_dropin;
 use crate::plan::{self, Input};
 use crate::restore;
@@ -117,6 +117,7 @@ pub fn prepare(
     unlock: &mut dyn Unlock,
     progress: &dyn Progress,
 ) -> Result<Prepared, Failure> {
+    let _watched = Watched::by(progress);
     let Reached { location, backup, target, root, owners } = open_both(host, request, access, unlock)?;
     let mut archive = reach::open(host, &location, request.archive.as_ref(), unlock)?;
     let installation = &target.installation;
@@ -211,6 +212,7 @@ pub fn verify_location(
     unlock: &mut dyn Unlock,
     progress: &dyn Progress,
 ) -> Result<verify::Verified, Failure> {
+    let _watched = Watched::by(progress);
     let location = location(host, path, unlock)?;
     let mut archive = reach::open(host, &location, archive, unlock)?;
     verify_archive(archive.as_mut(), apps, &mut NoObserver, progress)

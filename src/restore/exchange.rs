@@ -96,6 +96,7 @@ impl Restore {
                 self.note_exchanged(&step)?;
                 continue;
             }
+            progress.event(Event::App { name: step.app.clone() });
             self.check_staged(&step)?;
             if let Some(path) = self.strangers(&step)?.into_iter().next() {
                 return Err(RestoreError::Unknown { path });

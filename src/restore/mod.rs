@@ -32,7 +32,7 @@ use crate::sys::dir::{self, Dir};
 use crate::sys::tree;
 use journal::{Journal, JournalError, Record};
 use stage::writeback::Writeback;
-use stage::{Stager, Staging};
+use stage::{Pulse, Stager, Staging};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
@@ -298,16 +298,26 @@ impl Restore {
         if todo.is_empty() {
             return Ok(());
         }
-        let total = plan.steps.iter().map(|step| step.bytes.0).sum();
+        let total = todo.iter().map(|staging| staging.step.bytes.0).sum();
         progress.event(Event::Phase { phase: Phase::Stage, total: Some(total) });
         let directory = self.root.dir(&place::restore(&plan.id)?).map_err(doing("opening the restore's directory"))?;
         let unknown_owners = directory.append_file(b"owners").map_err(doing("noting owners"))?;
         unknown_owners.set_len(0).map_err(doing("noting owners"))?;
         let writeback = Writeback::start(todo.iter().map(|staging| &staging.stage)).map_err(doing("staging"))?;
-        let (failure, buffer, orphans) = (None, Vec::new(), Default::default());
-        let mut stager =
-            Stager { steps: todo, kept, owners, skips, progress, unknown_owners, failure, buffer, orphans, writeback };
-        let mut ending = archive.read(&mut stager, progress).map(drop);
+        let mut stager = Stager {
+            steps: todo,
+            kept,
+            owners,
+            skips,
+            progress,
+            unknown_owners,
+            failure: None,
+            buffer: Vec::new(),
+            orphans: Default::default(),
+            writeback,
+            app: None,
+        };
+        let mut ending = archive.read(&mut stager, &Pulse(progress)).map(drop);
         if stager.failure.is_none() {
             ending = ending.and(stage::orphan::adopt(&mut stager, archive));
         }
@@ -343,6 +353,7 @@ impl Restore {
         }
         progress.event(Event::Phase { phase: Phase::ReadBack, total: Some(total) });
         for staging in &staged {
+            progress.event(Event::App { name: staging.step.app.clone() });
             let mut seen = |bytes| progress.event(Event::Advance { bytes, entries: 1 });
             let found = tree::digest(&staging.stage, &staging.name(), true, &mut seen)
                 .map_err(doing("reading staged data back"))?;

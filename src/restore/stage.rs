@@ -8,6 +8,7 @@ pub(super) mod orphan;
 pub(super) mod writeback;
 
 use super::RestoreError;
+use crate::model::app::AppId;
 use crate::model::digest::{Sha256Digest, TreeDigest};
 use crate::model::entry::{Entry, EntryKind, Mtime};
 use crate::model::path::RelPath;
@@ -140,6 +141,19 @@ pub(super) struct Stager<'a> {
     pub(super) orphans: Orphans,
     /// Gets what was written to the medium meanwhile.
     pub(super) writeback: Writeback,
+    /// The app that is being worked on.
+    pub(super) app: Option<AppId>,
+}
+
+/// Tells that the archive is being read, and not how far: what counts is what is written.
+pub(super) struct Pulse<'a>(pub(super) &'a dyn Progress);
+
+impl Progress for Pulse<'_> {
+    fn event(&self, event: Event) {
+        if matches!(event, Event::Advance { .. }) {
+            self.0.event(Event::Advance { bytes: 0, entries: 0 });
+        }
+    }
 }
 
 impl Visitor for Stager<'_> {
@@ -161,16 +175,20 @@ impl<'a> Stager<'a> {
     /// Works on one of the steps. It is taken out meanwhile, because a hard link may look into the others.
     fn stage_in<T>(&mut self, index: usize, work: impl FnOnce(&mut Self, &mut Staging<'a>) -> T) -> T {
         let mut staging = self.steps.swap_remove(index);
+        if self.app.as_ref() != Some(&staging.step.app) {
+            self.app = Some(staging.step.app.clone());
+            self.progress.event(Event::App { name: staging.step.app.clone() });
+        }
         let done = work(self, &mut staging);
         self.steps.push(staging);
         done
     }
 
     /// Keeps why the work stops.
-    fn take_in(&mut self, entry: &Entry, staged: Result<u64, Trouble>) -> Result<(), VisitError> {
+    fn take_in(&mut self, entry: &Entry, staged: Result<(), Trouble>) -> Result<(), VisitError> {
         match staged {
-            Ok(bytes) => {
-                self.progress.event(Event::Advance { bytes, entries: 1 });
+            Ok(()) => {
+                self.progress.event(Event::Advance { bytes: 0, entries: 1 });
                 Ok(())
             }
             Err(Trouble::Content(error)) => Err(VisitError::Content(error)),
@@ -207,7 +225,7 @@ impl From<io::Error> for Trouble {
 }
 
 impl Stager<'_> {
-    fn stage(&mut self, staging: &mut Staging, entry: &Entry, content: &mut dyn Read) -> Result<u64, Trouble> {
+    fn stage(&mut self, staging: &mut Staging, entry: &Entry, content: &mut dyn Read) -> Result<(), Trouble> {
         let relative = entry.path.relative_to(&staging.step.source).unwrap_or_default().to_vec();
         let metadata = self.metadata(staging, entry)?;
         let name = match relative.as_slice() {
@@ -252,7 +270,6 @@ impl Stager<'_> {
                 staging.content.add(content_record(source, &relative, &entry.kind, Some(fingerprint)));
                 staging.tree.add(record(&relative, Kind::File, &metadata, Some(digest)));
                 self.writeback.staged(*size);
-                return Ok(*size);
             }
             EntryKind::Symlink { target } => {
                 replace(staging, entry, &parent, &name, &relative)?;
@@ -290,7 +307,7 @@ impl Stager<'_> {
                 staging.tree.add(tree::record_of(&parent, &name, stat, &relative, false)?);
             }
         }
-        Ok(0)
+        Ok(())
     }
 
     /// The staged file that a hard link names: in the same step, or in another one on the same filesystem. `None` where
@@ -345,6 +362,7 @@ impl Stager<'_> {
                 file.write_all_at(piece, position)?;
             }
             position = position.saturating_add(length as u64);
+            self.progress.event(Event::Advance { bytes: length as u64, entries: 0 });
         }
         if position != size {
             return Err(Trouble::Refused(format!("it has {position} bytes where the archive announces {size}")));

@@ -1,0 +1,327 @@
+//! Every screen of the guided rescue, in plain lines and word for word: the way through, and each dead end with its ways
+//! out. The texts are in `tests/transcripts/screens/`; `SNAPSHOTS=overwrite cargo test --test screens` writes them anew.
+
+#![allow(clippy::print_stderr, clippy::unwrap_used, reason = "this is test code")]
+#![allow(missing_docs, reason = "names of tests are sentences")]
+
+mod common;
+
+use common::archives::{RawTar, gzip, is_root, put};
+use common::repositories::{Repository, borgs};
+use common::rescue::{Run, SmallBox, assert_same, manifest, tree, write};
+use snapbox::assert_data_eq;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// A folder with a program that believes to be on a complete medium, and the places that the guide looks at.
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Option<Place> {
+        if !is_root() {
+            eprintln!("SKIPPED: root is needed to restore owners");
+            return None;
+        }
+        // Its name has the same length in every run, because lines are folded with it.
+        let folder = tempfile::Builder::new().prefix("lifeboat-").rand_bytes(8).tempdir_in("/tmp").unwrap();
+        let place = Place { folder };
+        common::rescue::program_on_medium(place.folder.path());
+        Some(place)
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A small box; its apps have data that a restore replaces.
+    fn with_box(self, name: &str) -> Place {
+        SmallBox::fill(&self.at(name));
+        self
+    }
+
+    fn with_backup(self, name: &str, bytes: &[u8]) -> Place {
+        std::fs::create_dir_all(self.at("drive")).unwrap();
+        put(&self.at("drive"), name, bytes);
+        self
+    }
+
+    /// Walks with these lines as answers.
+    fn walk(&self, roots: &[&str], answers: &str) -> Run {
+        self.walk_with(roots, answers, "en", None)
+    }
+
+    fn walk_with(&self, roots: &[&str], answers: &str, language: &str, fault: Option<&str>) -> Run {
+        let mut command = Command::new(self.at("medium/bin/lifeboat"));
+        command.args(["guide", "--plain", "--language", language]).current_dir(self.folder.path());
+        for root in roots {
+            command.args(["--root", root]);
+        }
+        command.env_remove("TERM").env_remove("LANG").env_remove("LC_ALL");
+        fault.map(|fault| command.env("LIFEBOAT_FAULT", fault));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // A program that ends early does not listen.
+        let _ = child.stdin.take().unwrap().write_all(answers.as_bytes());
+        let output = child.wait_with_output().unwrap();
+        Run {
+            code: output.status.code().unwrap_or(-1),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// The walk as it is kept: what appeared on the console, and how it ended.
+    #[track_caller]
+    fn looks(&self, name: &str, run: &Run) {
+        // An answer that came through a pipe shows no line of its own.
+        for line in run.said().lines().map(|line| line.trim_start_matches("> ")) {
+            let alone = !line.trim().contains(' ');
+            assert!(line.chars().count() <= 80 || alone, "a line of {} columns: {line}", line.chars().count());
+        }
+        assert!(!run.said().contains('\x1b'), "{run:?}");
+        let text = format!("{}---\nexit code {}\n", run.out, run.code);
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/transcripts/screens/{name}.txt"));
+        assert_data_eq!(self.redacted(&text), snapbox::Data::read_from(&file, None).raw());
+    }
+
+    /// Without what differs from run to run.
+    fn redacted(&self, text: &str) -> String {
+        let text = text.replace(self.folder.path().to_str().unwrap(), "/tmp/FOLDER");
+        let day = jiff::Timestamp::now().to_string();
+        let text = text.replace(&format!("last used {}", &day[..10]), "last used 2026-TO-DAY");
+        // A repository is made by the test itself.
+        let mut text = text;
+        while let Some(at) = text.find(&format!("{} ", &day[..10])).filter(|at| text[at + 16..].starts_with(" UTC")) {
+            text.replace_range(at..at + 16, "2026-TO-DAY HH:MM");
+        }
+        let mut words: Vec<String> = text.split_inclusive([' ', '\n']).map(str::to_owned).collect();
+        for at in 0..words.len() {
+            let bare = words[at].trim_end_matches(['\n', ' ', ':', '.', ',', ')']).trim_start_matches('(').to_owned();
+            if bare.len() == 16 && bare.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                words[at] = words[at].replace(&bare, "PLAN-ID");
+            }
+            if at >= 2
+                && words[at].trim_end().trim_end_matches('.') == "free"
+                && words[at - 1].trim_end().ends_with('B')
+            {
+                words[at - 2] = "FREE ".into();
+                words[at - 1].clear();
+            }
+        }
+        words.concat()
+    }
+}
+
+/// A backup of these apps: name, version, directory, and how many bytes it has there.
+fn backup(apps: &[(&str, i64, &str, usize)]) -> Vec<u8> {
+    gzip(&tarball(apps))
+}
+
+fn tarball(apps: &[(&str, i64, &str, usize)]) -> Vec<u8> {
+    let paths: Vec<String> = apps.iter().map(|app| format!("/{}", app.2)).collect();
+    let directories: Vec<[&str; 1]> = paths.iter().map(|path| [path.as_str()]).collect();
+    let lines: Vec<(&str, i64, &[&str], &[&str])> =
+        apps.iter().zip(&directories).map(|(app, paths)| (app.0, app.1, paths.as_slice(), [].as_slice())).collect();
+    let mut tar = RawTar::new().manifest(&manifest(&lines));
+    for (at, (_, _, directory, size)) in apps.iter().enumerate() {
+        tar = tar.dir(directory).file(format!("{directory}/data"), &common::repositories::noise(at as u64, *size));
+    }
+    tar.end()
+}
+
+const WIKI: (&str, i64, &str, usize) = ("tiddlywiki", 1, "var/lib/tiddlywiki", 3000);
+const GIT: (&str, i64, &str, usize) = ("gitweb", 4, "var/lib/git", 2000);
+const BOTH: [&str; 2] = ["box", "drive"];
+
+#[test]
+fn without_a_box_the_guide_says_so_and_looks_again() {
+    let Some(place) = Place::new() else { return };
+    let place = place.with_backup("backup.tar.gz", &backup(&[WIKI]));
+    let run = place.walk(&["drive"], "1\nq\n");
+    assert_eq!(run.code, 17, "{run:?}");
+    assert_eq!(run.out.matches("[no-box]").count(), 2, "{run:?}");
+    place.looks("no-box", &run);
+}
+
+#[test]
+fn without_a_backup_the_guide_says_so_and_looks_again() {
+    let Some(place) = Place::new() else { return };
+    let place = place.with_box("box");
+    let run = place.walk(&["box"], "1\n1\n1\nq\n");
+    assert_eq!(run.code, 10, "{run:?}");
+    assert_eq!(run.out.matches("[no-backup]").count(), 2, "{run:?}");
+    place.looks("no-backup", &run);
+}
+
+#[test]
+fn a_backup_on_a_disk_that_was_connected_later_is_found_by_looking_again() {
+    let Some(place) = Place::new() else { return };
+    let place = place.with_box("box").with_backup("one.tar.gz", &backup(&[WIKI]));
+    let mut command = Command::new(place.at("medium/bin/lifeboat"));
+    command.args(["guide", "--plain", "--language", "en", "--root", "box", "--root", "drive"]);
+    let mut child =
+        command.current_dir(place.folder.path()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(b"1\n").unwrap();
+    // The survey of the first look must be over: its result is printed before the first question.
+    let mut output = std::io::BufReader::new(child.stdout.take().unwrap());
+    let mut seen = String::new();
+    while !seen.contains("[choose-backup]") {
+        assert!(std::io::BufRead::read_line(&mut output, &mut seen).unwrap() > 0, "{seen}");
+    }
+    put(&place.at("drive"), "two.tar.gz", &backup(&[WIKI, GIT]));
+    input.write_all(b"2\n1\nq\n").unwrap();
+    drop(input);
+    std::io::Read::read_to_string(&mut output, &mut seen).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let second = seen.rsplit("[choose-backup]").next().unwrap();
+    assert!(second.contains("one.tar.gz") && second.contains("two.tar.gz"), "{seen}");
+}
+
+#[test]
+fn several_boxes_and_many_backups_are_numbered_and_paged() {
+    let Some(place) = Place::new() else { return };
+    let mut place = place.with_box("box").with_box("other");
+    write(&place.at("other/etc/hostname"), b"attic\n");
+    for number in 1..=14 {
+        place = place.with_backup(&format!("2026-10-{number:02}.tar.gz"), &backup(&[WIKI]));
+    }
+    let run = place.walk(&["box", "other", "drive"], "2\n0\n14\nq\n");
+    assert_eq!(run.code, 130, "{run:?}");
+    let last = run.out.rsplit("[choose-archive]").next().unwrap();
+    assert!(last.contains("(2026-10-14.tar.gz)"), "{run:?}");
+    place.looks("several", &run);
+}
+
+#[test]
+fn one_can_go_back_from_the_consent_to_the_first_question_and_forward_again() {
+    let Some(place) = Place::new() else { return };
+    let place = place.with_box("box").with_backup("backup.tar.gz", &backup(&[WIKI, GIT]));
+    let before = tree(&place.at("box"));
+    let forward = "1\n1\n1\n2\ntiddlywiki\n\n\n";
+    let back = "b\n".repeat(7);
+    let run = place.walk(&BOTH, &format!("{forward}{back}{forward}q\n"));
+    assert_eq!(run.code, 130, "{run:?}");
+    assert_eq!(run.out.matches("[consent]").count(), 2, "{run:?}");
+    assert_eq!(run.out.matches("[choose-box]").count(), 2, "{run:?}");
+    assert_same(&before, &tree(&place.at("box")), "going back");
+    place.looks("back", &run);
+}
+
+#[test]
+fn a_wrong_passphrase_can_be_corrected_any_number_of_times() {
+    let Some(borg) = borgs().into_iter().next() else { return };
+    let Some(place) = Place::new() else { return };
+    let place = place.with_box("box");
+    let repository = Repository::new(&borg, "repokey", "correct horse");
+    let content = place.at("content");
+    write(&content.join("var/lib/tiddlywiki/new.html"), b"<html>new</html>\n");
+    let json = manifest(&[("tiddlywiki", 1, &["/var/lib/tiddlywiki"], &[])]);
+    write(&content.join("var/lib/plinth/backups-manifests/1.json"), json.as_bytes());
+    repository.create("2026-10-30", "none", &content);
+    let drive = place.at("drive/FreedomBoxBackups");
+    std::fs::create_dir_all(drive.parent().unwrap()).unwrap();
+    common::disks::sh(&format!("cp -r {} {}", repository.path().display(), drive.display()));
+    // Five wrong ones, the last of them typed visibly; then the right one.
+    let wrong: String = (1..=5).map(|at| format!("wrong {at}\n{}\n", if at == 4 { 2 } else { 1 })).collect();
+    let run = place.walk(&BOTH, &format!("1\n1\n{wrong}correct horse\nq\n"));
+    assert_eq!(run.code, 130, "{run:?}");
+    assert_eq!(run.out.matches("[passphrase-wrong]").count(), 5, "{run:?}");
+    assert!(run.out.contains("[choose-archive]"), "{run:?}");
+    assert!(!run.said().contains("correct horse"), "a passphrase is not repeated: {run:?}");
+    place.looks("passphrase", &run);
+    // Typing nothing goes back to the choice of the backup.
+    let run = place.walk(&BOTH, "1\n1\n\nq\n");
+    assert!(run.code == 130 && run.out.matches("[choose-backup]").count() == 2, "{run:?}");
+}
+
+#[test]
+fn of_a_damaged_backup_the_rest_is_offered() {
+    let Some(place) = Place::new() else { return };
+    let big = ("gitweb", 4, "var/lib/git", 200_000);
+    let whole = backup(&[WIKI, big]);
+    // The end is missing: what comes last is damaged.
+    let place = place.with_box("box").with_backup("cut.tar.gz", &whole[..whole.len() - 100_000]);
+    let run = place.walk(&BOTH, "1\n1\n1\n1\n3\n\nq\n");
+    assert_eq!(run.code, 130, "{run:?}");
+    assert!(run.out.contains("[damaged]") && run.out.contains("[plan]"), "{run:?}");
+    place.looks("damaged", &run);
+    // Nobody stops at a damaged backup and is told that all is well.
+    assert_ne!(place.walk(&BOTH, "1\n1\n1\n1\nq\n").code, 0);
+}
+
+#[test]
+fn a_backup_of_unknown_apps_is_told_from_a_damaged_one() {
+    let Some(place) = Place::new() else { return };
+    let place =
+        place.with_box("box").with_backup("odd.tar.gz", &backup(&[("teleporter", 1, "var/lib/teleporter", 100)]));
+    let run = place.walk(&BOTH, "1\n1\n1\n1\nq\n");
+    assert_eq!(run.code, 10, "{run:?}");
+    assert!(run.out.contains("[blocked]"), "{run:?}");
+    place.looks("no-supported-app", &run);
+}
+
+#[test]
+fn where_room_is_short_what_fits_is_offered_and_fits() {
+    let Some(place) = Place::new() else { return };
+    let large = ("gitweb", 4, "var/lib/git", 30 << 20);
+    let place = place.with_backup("backup.tar.gz", &backup(&[WIKI, large]));
+    std::fs::create_dir(place.at("box")).unwrap();
+    let small = Command::new("mount").args(["-t", "tmpfs", "-o", "size=50m", "box"]).arg(place.at("box")).status();
+    if !small.is_ok_and(|status| status.success()) {
+        eprintln!("SKIPPED: no small filesystem can be mounted here");
+        return;
+    }
+    SmallBox::fill(&place.at("box"));
+    let run = place.walk(&BOTH, "1\n1\n1\n1\n1\n\n\nfreedombox\n");
+    let restored = std::fs::read(place.at("box/var/lib/tiddlywiki/data"));
+    let left = place.at("box/var/lib/git/old.git").exists();
+    let unmounted = Command::new("umount").arg(place.at("box")).status().unwrap();
+    assert!(unmounted.success(), "the restore has let go of the box");
+    assert_eq!(run.code, 0, "{run:?}");
+    assert!(run.out.contains("[no-space]") && run.out.contains("leave out gitweb"), "{run:?}");
+    assert!(restored.is_ok_and(|data| data.len() == 3000) && left, "{run:?}");
+    place.looks("no-space", &run);
+}
+
+#[test]
+fn an_interrupted_restore_comes_first_and_is_gone_on_with_or_undone() {
+    let Some(place) = Place::new() else { return };
+    let place = place.with_box("box").with_backup("backup.tar.gz", &backup(&[WIKI, GIT]));
+    let data = |place: &Place| std::fs::read(place.at("box/var/lib/tiddlywiki/data")).is_ok();
+    let start = "1\n1\n1\n1\n\n\nfreedombox\n";
+    for (answers, is_new, code) in [("1\n1\n", true, 0), ("1\n2\n", false, 0)] {
+        let cut = place.walk_with(&BOTH, start, "en", Some("exchange.after:1:kill"));
+        assert!(cut.code == -1 || cut.code > 100, "it was cut off: {cut:?}");
+        let run = place.walk(&BOTH, answers);
+        assert_eq!(run.code, code, "{run:?}");
+        assert!(run.out.contains("An earlier restore was interrupted"), "{run:?}");
+        assert_eq!(data(&place), is_new, "{run:?}");
+        place.looks(if is_new { "interrupted-go-on" } else { "interrupted-undo" }, &run);
+        if is_new {
+            let undone = place.walk(&BOTH, "1\n2\n");
+            assert!(undone.code == 0 && !data(&place), "{undone:?}");
+        }
+    }
+    // Cut off before everything was written: the same choices again go on with it.
+    let cut = place.walk_with(&BOTH, start, "en", Some("write.data:2:kill"));
+    assert!(cut.code == -1 || cut.code > 100, "it was cut off: {cut:?}");
+    let run = place.walk(&BOTH, "1\n1\n1\n1\n1\n\n\nfreedombox\n");
+    assert!(run.code == 0 && data(&place), "{run:?}");
+    place.looks("interrupted-early", &run);
+}
+
+#[test]
+fn a_restore_that_is_done_can_be_kept_for_good_and_that_is_typed() {
+    let Some(place) = Place::new() else { return };
+    let place = place.with_box("box").with_backup("backup.tar.gz", &backup(&[WIKI]));
+    let done = place.walk(&BOTH, "1\n1\n1\n1\n\n\nfreedombox\n");
+    assert_eq!(done.code, 0, "{done:?}");
+    let run = place.walk(&BOTH, "1\n3\nno\n3\nfreedombox\nq\n");
+    assert_eq!(run.code, 130, "{run:?}");
+    assert!(run.out.contains("the old data is gone"), "{run:?}");
+    assert!(place.at("box/var/lib/tiddlywiki/data").exists());
+}
