@@ -196,7 +196,7 @@ def answers(stage, **more):
         "choose-box": uuid, "choose-backup": "BAC0-0001", "choose-archive": "newest", "choose-apps": "all",
         "consent": stage.hostname, "after": "power-off",
     } | more
-    return "".join(f'{key.replace("_", "-")} = "{value}"\r\n' for key, value in lines.items() if value is not None).encode()
+    return "".join(f'{key} = "{value}"\r\n' for key, value in lines.items() if value is not None).encode()
 
 
 def unattended(stage, board="uefi"):
@@ -220,7 +220,7 @@ def unattended_unanswered(stage, board="uefi"):
     """An answer that fits nothing: nothing is written, and the stick says what is missing."""
     folder = stage.scene("unanswered")
     before = digest(folder / "box.img")
-    put_on_stick(folder / "stick.img", "answers.toml", answers(stage, choose_box="NO-SUCH-DISK"))
+    put_on_stick(folder / "stick.img", "answers.toml", answers(stage, **{"choose-box": "NO-SUCH-DISK"}))
     with booted(stage, folder, board, until=rb"^\[after\]") as machine:
         machine.wait(rb"^> \Z", 60)
         machine.type("3")
