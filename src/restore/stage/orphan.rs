@@ -74,7 +74,7 @@ impl Visitor for Adoption<'_, '_> {
                 Some(index) => {
                     self.stager.stage_in(index, |stager, staging| stage_as(stager, staging, link, kind, content))
                 }
-                None => Ok(0),
+                None => Ok(()),
             };
             self.stager.take_in(link, staged)?;
             first = first.or(Some(&link.path));
@@ -90,14 +90,14 @@ fn stage_as(
     link: &Entry,
     kind: EntryKind,
     content: &mut dyn Read,
-) -> Result<u64, Trouble> {
+) -> Result<(), Trouble> {
     let source = &staging.step.source.clone();
     let relative = link.path.relative_to(source).unwrap_or_default();
     // What it is called does not matter: it is taken out of the sum again.
     let mark = matches!(kind, EntryKind::File { .. }).then(|| Sha256Digest::of(b"orphan"));
     let stand_in = Entry { kind, fingerprint: mark, ..link.clone() };
-    let bytes = stager.stage(staging, &stand_in, content)?;
+    stager.stage(staging, &stand_in, content)?;
     staging.content.remove(content_record(source, relative, &stand_in.kind, mark));
     staging.content.add(content_record(source, relative, &link.kind, None));
-    Ok(bytes)
+    Ok(())
 }
