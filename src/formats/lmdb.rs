@@ -32,6 +32,9 @@ pub enum LmdbError {
     Damaged(&'static str),
 }
 
+/// Takes a key, a value and the flags of the pair.
+type Visit<'v> = &'v mut dyn FnMut(&[u8], &[u8], u16);
+
 /// A database file.
 pub struct Lmdb<'a> {
     file: &'a dyn ReadAt,
@@ -120,7 +123,7 @@ impl<'a> Lmdb<'a> {
         Ok(true)
     }
 
-    fn walk(&self, root: u64, visit: &mut dyn FnMut(&[u8], &[u8], u16)) -> Result<(), LmdbError> {
+    fn walk(&self, root: u64, visit: Visit<'_>) -> Result<(), LmdbError> {
         let mut left = MOST_PAGES;
         let mut ahead = vec![(root, 0)];
         while let Some((number, depth)) = ahead.pop() {
@@ -151,7 +154,7 @@ impl<'a> Lmdb<'a> {
         Ok(part(node)? | part(node + 2)? << 16 | high)
     }
 
-    fn leaf(&self, page: &Block, node: usize, visit: &mut dyn FnMut(&[u8], &[u8], u16)) -> Result<(), LmdbError> {
+    fn leaf(&self, page: &Block, node: usize, visit: Visit<'_>) -> Result<(), LmdbError> {
         let cut = || LmdbError::Damaged("an entry is cut");
         let size = page.le32(node).ok_or_else(cut)? as usize;
         let flags = page.le16(node + 4).ok_or_else(cut)?;
