@@ -94,7 +94,7 @@ pub fn new_passphrase(places: &KeyPlaces, prompter: Option<&mut dyn Prompter>) -
     let Some(prompter) = prompter else {
         return Err(Failure::untouched(Ending::Usage, none, "name a file that holds one with --passphrase-file"));
     };
-    let mut ask = |text: &str| match prompter.secret(&Words { id: "new-passphrase", text }) {
+    let mut ask = |text: &str| match prompter.secret(&Words::new(Screen::new("new-passphrase", "", text).first())) {
         Ok(Answer::Given(secret)) if !secret.reveal().is_empty() => Ok(secret),
         _ => Err(Failure::untouched(Ending::Cancelled, "no passphrase was typed", "run the command again")),
     };

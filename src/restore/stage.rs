@@ -292,7 +292,7 @@ impl Stager<'_> {
             EntryKind::HardLink { to } => {
                 let Some((from, from_name)) = self.link_master(staging, to)? else {
                     self.orphans.add(entry, to);
-                    return Ok(0);
+                    return Ok(());
                 };
                 replace(staging, entry, &parent, &name, &relative)?;
                 match parent.make_link(&name, &from, &from_name) {
