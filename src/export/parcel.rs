@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 /// Bytes that are collected before they are written.
 const BUFFER: usize = 1 << 20;
 /// How hard the packers try: their own defaults.
-const GZIP_LEVEL: u32 = 6;
+pub(super) const GZIP_LEVEL: u32 = 6;
 const ZSTD_LEVEL: i32 = 3;
 
 /// How an archive is packed; the file's name says it.
@@ -34,29 +34,40 @@ impl Packing {
     }
 }
 
-/// A file's bytes on their way to the disk.
-struct Hashed {
-    file: File,
+/// Packed bytes on their way.
+pub(super) struct Hashed<W> {
+    to: W,
     hasher: Sha256,
     length: u64,
 }
 
-impl Write for Hashed {
+impl<W: Write> Hashed<W> {
+    pub(super) fn new(to: W) -> Hashed<W> {
+        Hashed { to, hasher: Sha256::new(), length: 0 }
+    }
+
+    /// What went through, and where it went.
+    pub(super) fn sealed(self) -> (W, Sealed) {
+        (self.to, Sealed { digest: Sha256Digest::from_hasher(self.hasher), length: self.length })
+    }
+}
+
+impl<W: Write> Write for Hashed<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.file.write(bytes)?;
+        let count = self.to.write(bytes)?;
         self.hasher.update(bytes.get(..count).unwrap_or_default());
         self.length += count as u64;
         Ok(count)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
+        self.to.flush()
     }
 }
 
 enum Packer {
-    Gzip(GzEncoder<BufWriter<Hashed>>),
-    Zstd(zstd::Encoder<'static, BufWriter<Hashed>>),
+    Gzip(GzEncoder<BufWriter<Hashed<File>>>),
+    Zstd(zstd::Encoder<'static, BufWriter<Hashed<File>>>),
 }
 
 /// A file that has its name only when it is complete. Dropped earlier, nothing of it stays.
@@ -80,7 +91,7 @@ impl Parcel {
         let temporary = [name, b".lifeboat-new"].concat();
         // What an earlier run left is ours.
         remove(&folder, &temporary)?;
-        let output = Hashed { file: folder.create_file(&temporary)?, hasher: Sha256::new(), length: 0 };
+        let output = Hashed::new(folder.create_file(&temporary)?);
         let output = BufWriter::with_capacity(BUFFER, output);
         let packer = match packing {
             Packing::Gzip => Packer::Gzip(GzEncoder::new(output, Compression::new(GZIP_LEVEL))),
@@ -108,9 +119,10 @@ impl Parcel {
             None => return Err(io::Error::other("it was sealed before")),
         };
         let output = output.into_inner().map_err(io::IntoInnerError::into_error)?;
-        dir::sync_file(&output.file)?;
-        dir::forget_cache(&output.file);
-        Ok(Sealed { digest: Sha256Digest::from_hasher(output.hasher), length: output.length })
+        let (file, sealed) = output.sealed();
+        dir::sync_file(&file)?;
+        dir::forget_cache(&file);
+        Ok(sealed)
     }
 
     /// Gives it its name, and puts the file with its checksum beside it.
