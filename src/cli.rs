@@ -275,7 +275,7 @@ pub struct GuideArgs {
     /// The page's name on the local network, without .local.
     #[arg(long, value_name = "NAME", requires = "web", default_value = "freedombox-recovery", value_parser = host_name)]
     pub name: String,
-    /// At the end, also offer to switch the computer off or to restart it, and write what was chosen into this file:
+    /// At the end, where a browser takes part, also offer to switch the computer off or to restart it, and write what was chosen into this file:
     /// 'power-off', 'restart' or 'end'. The caller does it.
     #[arg(long, value_name = "FILE", requires = "web")]
     pub after: Option<PathBuf>,

@@ -47,6 +47,10 @@ fn shared(host: &Host, args: &GuideArgs, progress: &dyn Progress) -> Result<Endi
     let both = Both(progress, desk.as_ref());
     let ended = loop {
         let ended = guide::run(host, &args.image, &args.root, &mut asking, &both);
+        // Whoever sits in front of the computer sees what comes next there.
+        if !page.is_used() {
+            break ended;
+        }
         match what_next(&mut asking, args.after.is_some()).map_err(failed)? {
             Next::Again => {}
             next => {

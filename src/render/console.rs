@@ -3,11 +3,12 @@
 //! Two threads for each console: one prints what happens, one listens. What is typed counts for the question that is
 //! open, but not for one that took another's place just before because somebody else answered: nobody can have meant it.
 
+use super::prompt::has_letters;
 use super::screen::{PAGE, foot, head, options, ways_out};
 use super::text::wrap;
 use crate::model::desk::{Desk, Entry, Question, Refused, Reply, Sheet};
 use crate::model::secret::Secret;
-use crate::t;
+use crate::{t, words};
 use std::io::{self, BufRead, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -31,6 +32,8 @@ pub struct Console {
 /// What both threads need.
 struct Shared {
     output: Box<dyn Write + Send>,
+    /// Whether the console has only the letters of ASCII.
+    ascii: bool,
     /// When a question took the place of one that somebody else answered.
     replaced: Option<Instant>,
 }
@@ -38,6 +41,7 @@ struct Shared {
 impl Shared {
     fn say(&mut self, text: &str) {
         // A console that went away stops nobody at another one.
+        let text = if self.ascii { words::ascii(text) } else { text.to_owned() };
         let _ = self.output.write_all(text.as_bytes()).and_then(|()| self.output.flush());
     }
 }
@@ -45,7 +49,7 @@ impl Shared {
 /// Puts a console at the desk. The thread ends when everything was shown and the desk was closed.
 pub fn attach(desk: &Arc<Desk>, console: Console) -> io::Result<JoinHandle<()>> {
     let Console { name, input, output, echo } = console;
-    let screen = Arc::new(Mutex::new(Shared { output, replaced: None }));
+    let screen = Arc::new(Mutex::new(Shared { output, ascii: !has_letters(), replaced: None }));
     if let Some(mut input) = input {
         let (desk, name, screen) = (Arc::clone(desk), name.clone(), Arc::clone(&screen));
         thread::Builder::new().spawn(move || listen(&desk, &name, input.as_mut(), &screen))?;

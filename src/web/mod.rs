@@ -72,9 +72,14 @@ impl Site {
 pub struct Served(Arc<Site>);
 
 impl Served {
+    /// Whether a browser is in.
+    pub fn is_used(&self) -> bool {
+        self.0.door().is_taken()
+    }
+
     /// Gives the browser that is in the time to fetch the last page.
     pub fn farewell(&self) {
-        if self.0.door().is_taken() {
+        if self.is_used() {
             thread::sleep(FAREWELL);
         }
     }
