@@ -60,14 +60,17 @@ pub fn attach(desk: &Arc<Desk>, console: Console) -> io::Result<JoinHandle<()>> 
 
 fn show(desk: &Desk, name: &str, screen: &Mutex<Shared>, echo: Option<&(dyn Fn(bool) + Send)>) {
     let mut known = 0;
-    let mut by_other = false;
+    let (mut by_other, mut waits) = (false, false);
     while let Some(entries) = desk.wait(known) {
         known += entries.len();
         for entry in entries {
             let mut screen = screen.lock().unwrap_or_else(PoisonError::into_inner);
             match entry {
+                // Whoever looks at a question has to see again that it waits.
+                Entry::Aside(text) if waits => screen.say(&format!("\n{text}> ")),
                 Entry::Shown(text) | Entry::Aside(text) => screen.say(&text),
                 Entry::Asked(sheet) => {
+                    waits = true;
                     screen.replaced = by_other.then(Instant::now);
                     if let Some(echo) = echo {
                         echo(!matches!(&sheet.question, Question::Secret(words) if !words.visible));
@@ -75,6 +78,7 @@ fn show(desk: &Desk, name: &str, screen: &Mutex<Shared>, echo: Option<&(dyn Fn(b
                     screen.say(&question(&sheet, 0));
                 }
                 Entry::Answered { sheet, answer, by } => {
+                    waits = false;
                     if let (Some(echo), Question::Secret(_)) = (echo, &sheet.question) {
                         echo(true);
                         screen.say("\n");
