@@ -109,6 +109,26 @@ fn a_whole_rescue_works_on_the_page_without_a_script() {
 }
 
 #[test]
+fn the_dialogue_speaks_the_language_of_the_browser_that_came_in() {
+    let (small, folder) = (SmallBox::new(), tempfile::tempdir().unwrap());
+    let page = Page::start_asking(LIFEBOAT.as_ref(), folder.path(), &["--root", small.root.to_str().unwrap()]);
+    let browser = Browser::new(&page);
+    // The question is open on the consoles; the browser's own language is an answer to it.
+    assert_eq!(browser.get("/").status, 200);
+    let start = Instant::now();
+    while !page.out().contains("[language]") {
+        assert!(start.elapsed() < Duration::from_secs(60), "{}", page.out());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let headers = [browser.headers(), vec!["Accept-Language: de-AT,de;q=0.9,en;q=0.5".to_owned()]].concat();
+    let body = format!("code={}", page.code());
+    let reply = browser.send("POST", "/code", &headers, body.as_bytes());
+    let cookie = reply.header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
+    let asked = Browser { page: &page, cookie }.question();
+    assert!(asked.body.contains("lang=\"de\"") && asked.body.contains(">Weiter</button>"), "{}", asked.body);
+}
+
+#[test]
 fn the_page_says_nothing_of_the_dialogue_without_a_session() {
     let idle = idle();
     let inside = Browser::inside(&idle.page);

@@ -29,12 +29,17 @@ pub struct Page {
 impl Page {
     /// Starts the guide in `folder`, where its logs and its `status.txt` lie then.
     pub fn start(program: &Path, folder: &Path, args: &[&str]) -> Page {
+        Page::start_asking(program, folder, &[args, &["--language", "en"]].concat())
+    }
+
+    /// The same, in no language yet.
+    pub fn start_asking(program: &Path, folder: &Path, args: &[&str]) -> Page {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("lifeboat-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let log = |name: &str| Stdio::from(File::create(folder.join(name)).unwrap());
         let mut command = Command::new(program);
         command.args(["guide", "--plain", "--web", "--listen", "127.0.0.1:0", "--status", "status.txt"]);
-        command.args(["--name", &name]).args(args).current_dir(folder);
+        command.args(["--name", &name]).args(args).current_dir(folder).env("LANG", "C").env_remove("LC_ALL");
         let child = command.stdin(Stdio::null()).stdout(log("out.txt")).stderr(log("err.txt")).spawn().unwrap();
         let mut page = Page { child, folder: folder.to_owned(), port: 0 };
         let address = page.until("an address", |page| page.line("https://127.0.0.1:"));

@@ -1,6 +1,6 @@
 // Walks through rescues on the page with a real browser, and looks at every screen on the way.
 //
-// node browse.mjs PROGRAM FOLDER: FOLDER gets the sample box, the logs and the pictures. On each screen: no fault that
+// node browse.mjs PROGRAM FOLDER [PART…]: FOLDER gets the sample box, the logs and the pictures. On each screen: no fault that
 // axe knows, in light and dark; nothing wider than a narrow phone; no message on the browser's console; no request to
 // anybody else. Prints one line for each promise, and ends with 1 when one is broken.
 import { spawn, execFileSync } from "node:child_process";
@@ -44,7 +44,7 @@ const start = async (name, ...sample) => {
   mkdirSync(join(place, "spare"));
   const log = openSync(join(place, "log.txt"), "w");
   const args = ["guide", "--plain", "--web", "--listen", "127.0.0.1:0", "--status", "status.txt"];
-  const roots = ["--name", `lifeboat-browser-${process.pid}`, "--root", "box", "--root", "drive", "--root", "spare"];
+  const roots = ["--language", "en", "--name", `lifeboat-browser-${process.pid}`, "--root", "box", "--root", "drive", "--root", "spare"];
   const child = spawn(program, [...args, ...roots], { cwd: place, stdio: ["ignore", log, log] });
   const ended = new Promise((done) => child.on("exit", (code) => done(code)));
   const status = () => (existsSync(join(place, "status.txt")) ? readFileSync(join(place, "status.txt"), "utf8") : "");
@@ -298,10 +298,9 @@ const twoBrowsers = async () => {
 
 mkdirSync(folder, { recursive: true });
 try {
-  await withScripts();
-  await withoutScripts();
-  await files();
-  await twoBrowsers();
+  const parts = { scripts: withScripts, "no-scripts": withoutScripts, files, two: twoBrowsers };
+  const chosen = process.argv.slice(4);
+  for (const name of chosen.length ? chosen : Object.keys(parts)) await parts[name]();
 } catch (error) {
   promise("the walk reaches its end", false, error.stack);
 } finally {
