@@ -7,6 +7,7 @@ use crate::model::plan::{Extra, PlanId};
 use crate::words::Language;
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// Finds a FreedomBox and its backups, verifies them, and restores them so that a power cut can never leave a mixture.
@@ -127,17 +128,7 @@ pub enum Command {
         when_due: bool,
     },
     /// Walk through a rescue, one question at a time.
-    Guide {
-        /// Look into this disk image as well.
-        #[arg(long, value_name = "FILE")]
-        image: Vec<PathBuf>,
-        /// Look into this directory as the root of a system or disk.
-        #[arg(long, value_name = "DIR")]
-        root: Vec<PathBuf>,
-        /// Take the answers from this file and ask nobody; a question without a fitting answer stops.
-        #[arg(long, value_name = "FILE")]
-        answers: Option<PathBuf>,
-    },
+    Guide(GuideArgs),
     /// Run a program on a terminal that several consoles share; the live system starts its dialogue with it.
     #[command(hide = true)]
     Console {
@@ -297,6 +288,44 @@ pub struct SalvageArgs {
     /// How often bad sectors are tried again at the end.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub retries: u32,
+}
+
+/// How the guide is taken part in.
+#[derive(Debug, Args)]
+pub struct GuideArgs {
+    /// Look into this disk image as well.
+    #[arg(long, value_name = "FILE")]
+    pub image: Vec<PathBuf>,
+    /// Look into this directory as the root of a system or disk.
+    #[arg(long, value_name = "DIR")]
+    pub root: Vec<PathBuf>,
+    /// Take the answers from this file and ask nobody; a question without a fitting answer stops.
+    #[arg(long, value_name = "FILE")]
+    pub answers: Option<PathBuf>,
+    /// Also on a page for browsers on the local network, over HTTPS; a code that is shown here lets one in.
+    #[arg(long, conflicts_with = "answers")]
+    pub web: bool,
+    /// Where the page is; without it, port 443 of all addresses, to which port 80 sends browsers on.
+    #[arg(long, value_name = "ADDRESS:PORT", requires = "web")]
+    pub listen: Option<SocketAddr>,
+    /// The page's name on the local network, without .local.
+    #[arg(long, value_name = "NAME", requires = "web", default_value = "freedombox-recovery", value_parser = host_name)]
+    pub name: String,
+    /// At the end, where a browser takes part, also offer to switch the computer off or to restart it, and write what was chosen into this file:
+    /// 'power-off', 'restart' or 'end'. The caller does it.
+    #[arg(long, value_name = "FILE", requires = "web")]
+    pub after: Option<PathBuf>,
+    /// Keep this file saying how the page is reached, with the code, and what it waits for.
+    #[arg(long, value_name = "FILE", requires = "web")]
+    pub status: Option<PathBuf>,
+}
+
+/// A name of one part, as names on a network are.
+fn host_name(text: &str) -> Result<String, String> {
+    let is_sign = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let is_name =
+        (1..=63).contains(&text.len()) && text.bytes().all(is_sign) && !text.starts_with('-') && !text.ends_with('-');
+    if is_name { Ok(text.to_owned()) } else { Err("it may have small letters, digits and '-'".to_owned()) }
 }
 
 /// Which box.

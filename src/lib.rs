@@ -22,6 +22,7 @@
 pub mod cli;
 pub mod commands;
 pub mod console;
+pub mod deposit;
 pub mod export;
 pub mod failure;
 pub mod finish;
@@ -38,4 +39,5 @@ pub mod source;
 pub mod survey;
 pub mod sys;
 pub mod verify;
+pub mod web;
 pub mod words;

@@ -23,6 +23,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("survey", &["model", "formats", "sys"]),
     ("source", &["model", "formats", "sys", "survey"]),
     ("verify", &["model", "formats", "sys", "survey", "source"]),
+    ("deposit", &["words", "model", "survey", "sys"]),
     ("export", &["model", "formats", "sys", "source"]),
     ("plan", &["model", "formats", "survey", "source", "verify"]),
     ("restore", &["model", "formats", "sys", "fault", "survey", "source", "verify", "plan"]),
@@ -51,14 +52,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("cli", &["words", "model"]),
     ("console", &["sys"]),
-    ("guide", &["words", "model", "sys", "survey", "source", "restore", "failure", "rescue", "render"]),
     (
-        "web",
-        &[
-            "words", "model", "sys", "survey", "source", "verify", "plan", "restore", "handoff", "salvage", "failure",
-            "guide",
-        ],
+        "guide",
+        &["words", "model", "sys", "survey", "source", "deposit", "export", "restore", "failure", "rescue", "render"],
     ),
+    ("web", &["words", "model", "failure", "render"]),
     (
         "commands",
         &[
@@ -73,7 +71,21 @@ const MAY_USE: &[(&str, &[&str])] = &[
 /// Crates that `model` may use; it is plain data.
 const CRATES_OF_MODEL: &[&str] = &["serde", "serde_json", "sha2", "thiserror"];
 /// Crates that only the named parts may use.
-const CRATES_OF_ONE: &[(&str, &[&str])] = &[("nix", &["sys"]), ("rustix", &["sys"]), ("fuser", &["sys"])];
+const CRATES_OF_ONE: &[(&str, &[&str])] = &[
+    ("nix", &["sys"]),
+    ("rustix", &["sys"]),
+    ("fuser", &["sys"]),
+    // What is asynchronous, and what a page needs.
+    ("axum", &["web"]),
+    ("hyper", &["web"]),
+    ("hyper_util", &["web"]),
+    ("maud", &["web"]),
+    ("mdns_sd", &["web"]),
+    ("rcgen", &["web"]),
+    ("rustls", &["web"]),
+    ("tokio", &["web"]),
+    ("tokio_rustls", &["web"]),
+];
 /// Parts that get bytes and values and never touch the system.
 const PURE: &[&str] = &["model", "formats", "plan"];
 /// Standard modules with effects.

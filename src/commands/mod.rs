@@ -2,6 +2,7 @@
 
 pub mod backup;
 pub mod finish;
+pub mod guide;
 pub mod look;
 pub mod manual;
 pub mod salvage;
@@ -10,11 +11,9 @@ pub mod write;
 use crate::cli::{Cli, Command, DrillArgs, KeyArgs, PlanArgs};
 use crate::console::{self, Sharing};
 use crate::failure::Failure;
-use crate::guide;
 use crate::model::ending::Ending;
 use crate::model::progress::Progress;
 use crate::model::question::Prompter;
-use crate::render::answers::Answers;
 use crate::render::progress::Shown;
 use crate::render::{Output, progress, prompt};
 use crate::rescue::drill::DrillRequest;
@@ -94,12 +93,7 @@ fn carry_out(host: &Host, cli: &Cli, output: &Output, progress: &dyn Progress) -
         }
         Command::Man { command } => manual::page(output, command.as_deref()),
         Command::Completions { shell } => manual::completions(output, *shell),
-        Command::Guide { image, root, answers: None } => {
-            guide::run(host, image, root, prompt::prompter(cli.plain).as_mut(), progress)
-        }
-        Command::Guide { image, root, answers: Some(file) } => {
-            Answers::read(file).and_then(|mut answers| guide::run(host, image, root, &mut answers, progress))
-        }
+        Command::Guide(args) => guide::guide(host, args, cli.plain, progress),
     }
 }
 

@@ -18,7 +18,9 @@ use crate::model::progress::{Event, Phase, Progress};
 use crate::model::secret::Secret;
 use crate::model::size::ByteSize;
 use crate::source::{self, Archive, OnePassphrase, ReadError, VisitError, Visitor};
-use parcel::{Packing, Parcel, Sealed};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use parcel::{GZIP_LEVEL, Hashed, Packing, Parcel, Sealed};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
@@ -162,6 +164,38 @@ pub fn export(
     Err(ExportError::Damaged { files: files(damaged.len() + 1), first })
 }
 
+/// What was sent.
+#[derive(Debug, Clone, Serialize)]
+pub struct Streamed {
+    /// Its length.
+    pub size: ByteSize,
+    /// The SHA-256 of the file.
+    pub sha256: Sha256Digest,
+    /// How many entries it holds.
+    pub entries: u64,
+}
+
+/// Packs `archive` as a `.tar.gz` into `to`, which somebody receives. A damaged backup is an error, and what was sent of
+/// it until then is not ended as a whole file is.
+pub fn stream(archive: &mut dyn Archive, to: &mut dyn Write, progress: &dyn Progress) -> Result<Streamed, ExportError> {
+    let writing = |source| ExportError::Writing { file: "what is sent".to_owned(), source };
+    let mut packed = GzEncoder::new(Hashed::new(to), Compression::new(GZIP_LEVEL));
+    let mut pass = Pass::new(&mut packed, BTreeSet::new());
+    progress.event(Event::Phase { phase: Phase::Export, total: archive.size().map(|size| size.0) });
+    let ending = archive.read(&mut pass, progress);
+    if let Some(source) = pass.failure.take() {
+        return Err(writing(source));
+    }
+    let Pass { damaged, tally, .. } = pass;
+    ending?;
+    if let Some(first) = damaged.first() {
+        return Err(ExportError::Damaged { files: files(damaged.len()), first: first.clone() });
+    }
+    member::end(&mut packed).map_err(writing)?;
+    let (_, sealed) = packed.finish().map_err(writing)?.sealed();
+    Ok(Streamed { size: ByteSize(sealed.length), sha256: sealed.digest, entries: tally.entries })
+}
+
 /// Whether `folder` is the repository at `location`, or inside it. A plain folder with backups in it is not one.
 fn is_backup_folder(folder: &Path, location: &Path) -> bool {
     folder.starts_with(location) && location.join("config").is_file() && location.join("data").is_dir()
@@ -245,7 +279,7 @@ impl Tally {
 
 /// One reading of the backup.
 struct Pass<'a> {
-    output: &'a mut Parcel,
+    output: &'a mut dyn Write,
     /// Left out; grows.
     damaged: BTreeSet<RelPath>,
     tally: Tally,
@@ -254,7 +288,7 @@ struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
-    fn new(output: &'a mut Parcel, damaged: BTreeSet<RelPath>) -> Pass<'a> {
+    fn new(output: &'a mut dyn Write, damaged: BTreeSet<RelPath>) -> Pass<'a> {
         Pass { output, damaged, tally: Tally::default(), failure: None, buffer: vec![0; BUFFER] }
     }
 

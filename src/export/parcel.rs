@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 /// Bytes that are collected before they are written.
 const BUFFER: usize = 1 << 20;
 /// How hard the packers try: their own defaults.
-const GZIP_LEVEL: u32 = 6;
+pub(super) const GZIP_LEVEL: u32 = 6;
 const ZSTD_LEVEL: i32 = 3;
 
 /// How an archive is packed; the file's name says it.
@@ -47,30 +47,41 @@ impl Packing {
     }
 }
 
-/// A file's bytes on their way to the disk.
-struct Hashed {
-    file: File,
+/// Packed bytes on their way.
+pub(super) struct Hashed<W> {
+    to: W,
     hasher: Sha256,
     length: u64,
 }
 
-impl Write for Hashed {
+impl<W: Write> Hashed<W> {
+    pub(super) fn new(to: W) -> Hashed<W> {
+        Hashed { to, hasher: Sha256::new(), length: 0 }
+    }
+
+    /// What went through, and where it went.
+    pub(super) fn sealed(self) -> (W, Sealed) {
+        (self.to, Sealed { digest: Sha256Digest::from_hasher(self.hasher), length: self.length })
+    }
+}
+
+impl<W: Write> Write for Hashed<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.file.write(bytes)?;
+        let count = self.to.write(bytes)?;
         self.hasher.update(bytes.get(..count).unwrap_or_default());
         self.length += count as u64;
         Ok(count)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
+        self.to.flush()
     }
 }
 
 /// What the packer writes to.
 enum Output {
-    Open(BufWriter<Hashed>),
-    Sealed(Box<Sealing<BufWriter<Hashed>>>),
+    Open(BufWriter<Hashed<File>>),
+    Sealed(Box<Sealing<BufWriter<Hashed<File>>>>),
 }
 
 impl Write for Output {
@@ -87,7 +98,7 @@ impl Write for Output {
 }
 
 impl Output {
-    fn finish(self) -> io::Result<Hashed> {
+    fn finish(self) -> io::Result<Hashed<File>> {
         let output = match self {
             Output::Open(output) => output,
             Output::Sealed(output) => output.finish()?,
@@ -122,7 +133,7 @@ impl Parcel {
         let temporary = [name, b".lifeboat-new"].concat();
         // What an earlier run left is ours.
         remove(&folder, &temporary)?;
-        let output = Hashed { file: folder.create_file(&temporary)?, hasher: Sha256::new(), length: 0 };
+        let output = Hashed::new(folder.create_file(&temporary)?);
         let output = BufWriter::with_capacity(BUFFER, output);
         let output = match passphrase {
             Some(passphrase) => Output::Sealed(Box::new(Sealing::new(output, passphrase.reveal(), &random()?)?)),
@@ -153,10 +164,10 @@ impl Parcel {
             Some(Packer::Zstd(packer)) => packer.finish()?,
             None => return Err(io::Error::other("it was sealed before")),
         };
-        let output = output.finish()?;
-        dir::sync_file(&output.file)?;
-        dir::forget_cache(&output.file);
-        Ok(Sealed { digest: Sha256Digest::from_hasher(output.hasher), length: output.length })
+        let (file, sealed) = output.finish()?.sealed();
+        dir::sync_file(&file)?;
+        dir::forget_cache(&file);
+        Ok(sealed)
     }
 
     /// Gives it its name, and puts the file with its checksum beside it.

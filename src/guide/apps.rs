@@ -11,7 +11,10 @@ use crate::t;
 
 impl Guide<'_> {
     pub(super) fn choose_apps(&mut self) -> Result<Turn, Halt> {
-        let options = vec![Offer::new(t!("all apps in the backup"), "all"), Offer::new(t!("some apps"), "some")];
+        let mut options = vec![Offer::new(t!("all apps in the backup"), "all"), Offer::new(t!("some apps"), "some")];
+        if self.prompter.hands_files() {
+            options.push(Offer::new(t!("none now: take the backup along as one file, with this browser"), "download"));
+        }
         let screen = self
             .screen("choose-apps", t!("The apps"), t!("Restore which apps?"))
             .then(t!("the backup is read to its end and compared with the box, which may take a while."));
@@ -21,7 +24,8 @@ impl Guide<'_> {
                 self.chosen.apps = None;
                 Ok(Turn::To(self.after_apps()))
             }
-            Some(_) => Ok(Turn::To(State::Names)),
+            Some(1) => Ok(Turn::To(State::Names)),
+            Some(_) => Ok(Turn::To(State::Download)),
         }
     }
 

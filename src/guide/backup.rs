@@ -25,14 +25,22 @@ impl Guide<'_> {
             let advice = "connect the disk with the backup: the one on which FreedomBox kept its backups, or any disk \
                           with a file that was downloaded from its page of backups";
             let failure = Failure::untouched(Ending::NoBackup, "no backup was found", advice);
-            return self.stuck("no-backup", t!("No backup was found"), failure, &[Way::LOOK_AGAIN]);
+            let ways: &[Way] =
+                if self.prompter.hands_files() { &[Way::UPLOAD, Way::LOOK_AGAIN] } else { &[Way::LOOK_AGAIN] };
+            return self.stuck("no-backup", t!("No backup was found"), failure, ways);
         }
         let mut options: Vec<Offer> = locations.iter().map(|location| named(surveyed, location)).collect();
         options.push(Offer::new(t!("another one: look again, after you connected its disk"), "look-again"));
+        if self.prompter.hands_files() {
+            options.push(Offer::new(t!("a file that you send from this browser"), "upload"));
+        }
         let screen = self
             .screen("choose-backup", t!("The backup"), t!("Restore FROM which backup?"))
             .then(t!("you choose among the points in time that it holds."));
         let Some(index) = self.choose(screen, options, Some(0))? else { return Ok(Turn::Back) };
+        if index == locations.len() + 1 {
+            return Ok(Turn::To(State::Upload));
+        }
         let Some(location) = locations.get(index) else { return Ok(Turn::Anew(State::Look)) };
         self.chosen.location = Some(location.path().to_owned());
         self.chosen.is_system = matches!(location, BackupLocation::OldSystem { .. });

@@ -9,13 +9,16 @@ mod apps;
 mod archive;
 mod backup;
 mod consent;
+mod download;
 mod earlier;
 mod language;
 mod naming;
 mod plan;
 mod stuck;
 mod target;
+mod upload;
 
+use crate::deposit;
 use crate::failure::Failure;
 use crate::model::app::AppId;
 use crate::model::archive::ArchiveId;
@@ -28,7 +31,7 @@ use crate::render::{View, text};
 use crate::rescue::keyring::{Keyring, Left, Unlocking};
 use crate::rescue::prepare::{is_backup, learn};
 use crate::rescue::{Backup, Done, places};
-use crate::survey::{self, Surveyed};
+use crate::survey::{self, Place, Surveyed};
 use crate::sys::host::Host;
 use crate::t;
 use std::path::PathBuf;
@@ -118,6 +121,8 @@ enum State {
     Earlier,
     /// Which backup?
     Backup,
+    /// Where does a backup go that somebody sends?
+    Upload,
     /// Which of its archives?
     Archive,
     /// All apps or some?
@@ -126,6 +131,8 @@ enum State {
     Names,
     /// The people of an old box as well?
     Accounts,
+    /// Somebody takes the backup along as one file.
+    Download,
     /// The backup is read and the plan is made.
     Check,
     /// The plan is shown.
@@ -198,7 +205,7 @@ impl Guide<'_> {
     }
 
     fn turn(&mut self, state: State) -> Result<Turn, Halt> {
-        if self.is_stale && matches!(state, State::Box | State::Earlier | State::Backup) {
+        if self.is_stale && matches!(state, State::Box | State::Earlier | State::Backup | State::Upload) {
             let place = self.chosen.box_.take().map(|box_| box_.place);
             self.survey()?;
             let boxes = self.surveyed.iter().flat_map(|surveyed| &surveyed.survey.installations);
@@ -210,10 +217,12 @@ impl Guide<'_> {
             State::Box => self.choose_box(),
             State::Earlier => self.settle_earlier(),
             State::Backup => self.choose_backup(),
+            State::Upload => self.upload(),
             State::Archive => self.choose_archive(),
             State::Apps => self.choose_apps(),
             State::Names => self.name_apps(),
             State::Accounts => self.choose_accounts(),
+            State::Download => self.download(),
             State::Check => self.check(),
             State::Plan => self.show_plan(),
             State::NotIncluded => self.show_not_included(),
@@ -237,7 +246,9 @@ impl Guide<'_> {
         self.is_stale = false;
         let _watched = Watched::by(self.progress);
         self.progress.event(Event::Phase { phase: Phase::Survey, total: None });
-        let places = places(self.images, self.roots);
+        let mut places = places(self.images, self.roots);
+        // Where a backup may lie that somebody sent.
+        places.extend(deposit::memory(self.host).is_dir().then(|| Place::Root(deposit::memory(self.host))));
         let surveyed = survey::survey(self.host, &places, &is_backup).map_err(Failure::from)?;
         learn(&mut self.keyring.unlocking(None, 0), &surveyed.survey.installations);
         self.surveyed = Some(surveyed);

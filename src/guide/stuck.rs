@@ -17,6 +17,9 @@ impl Way {
     /// Look at all disks again, after the user connected another one.
     pub(super) const LOOK_AGAIN: Way =
         Way { text: || t!("look again, after you connected or changed a disk"), name: "look-again", to: State::Look };
+    /// Send a backup from the browser.
+    pub(super) const UPLOAD: Way =
+        Way { text: || t!("send a backup from this browser"), name: "upload", to: State::Upload };
     /// Choose another backup.
     pub(super) const OTHER_BACKUP: Way =
         Way { text: || t!("choose another backup"), name: "other-backup", to: State::Backup };

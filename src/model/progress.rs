@@ -38,6 +38,8 @@ pub enum Phase {
     Survey,
     /// Writing a backup as one file.
     Export,
+    /// Taking a file that somebody sends.
+    Upload,
     /// Reading a backup to its end.
     Verify,
     /// Comparing with the target.

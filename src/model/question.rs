@@ -4,6 +4,7 @@
 //! an answer file. Every question has a stable id, so that a script, an answer file or a page can answer it without
 //! reading it. An answer is given, or is the wish to go back one question, or to stop.
 
+use super::pipe::{Incoming, Inlet};
 use super::secret::Secret;
 use serde::Serialize;
 
@@ -146,7 +147,7 @@ impl Unanswered {
 }
 
 /// The ids of all questions.
-pub const QUESTIONS: [&str; 19] = [
+pub const QUESTIONS: [&str; 23] = [
     "language",
     "no-box",
     "choose-box",
@@ -166,6 +167,10 @@ pub const QUESTIONS: [&str; 19] = [
     "consent",
     "consent-commit",
     "failed",
+    "upload-to",
+    "upload",
+    "download",
+    "ended",
 ];
 
 /// Asks questions: a terminal, plain lines, a page, or an answer file.
@@ -184,5 +189,17 @@ pub trait Prompter {
     /// where one cannot.
     fn secret(&mut self, words: &Words) -> std::io::Result<Answer<Secret>> {
         Ok(self.ask(words)?.map(|text| Secret::new(text.into_bytes())))
+    }
+    /// Whether somebody can send files and take them along: a page can.
+    fn hands_files(&self) -> bool {
+        false
+    }
+    /// Asks for a file.
+    fn receive(&mut self, _: &Screen) -> std::io::Result<Answer<Incoming>> {
+        Ok(Answer::Stop)
+    }
+    /// Asks for somebody who takes a file of this name along.
+    fn send(&mut self, _: &Screen, _name: &str) -> std::io::Result<Answer<Inlet>> {
+        Ok(Answer::Stop)
     }
 }

@@ -4,6 +4,7 @@
 //! standard error. Text is plain lines of at most 80 columns; its meaning never depends on colour or on the cursor.
 
 pub mod answers;
+pub mod console;
 pub mod drill;
 pub mod plan;
 pub mod progress;

@@ -147,6 +147,7 @@ pub fn phase_name(phase: Phase) -> String {
     match phase {
         Phase::Survey => t!("looking at disks"),
         Phase::Export => t!("writing the file"),
+        Phase::Upload => t!("taking the file that is sent"),
         Phase::Verify => t!("reading and checking the backup"),
         Phase::Compare => t!("comparing with the box"),
         Phase::Stage => t!("writing beside the old data"),

@@ -24,7 +24,7 @@ pub fn prompter(plain: bool) -> Box<dyn Prompter> {
 }
 
 /// Whether the console shows other letters than those of ASCII, as far as its locale says.
-fn has_letters() -> bool {
+pub(super) fn has_letters() -> bool {
     let names = ["LC_ALL", "LC_CTYPE", "LANG"];
     let locale = names.iter().filter_map(|name| std::env::var(name).ok()).find(|value| !value.is_empty());
     match locale.map(|locale| locale.to_ascii_lowercase()) {

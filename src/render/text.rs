@@ -19,7 +19,8 @@ use crate::words::translated;
 use std::fmt::Write as _;
 
 /// Widest line.
-const WIDTH: usize = 80;
+/// Columns of a line.
+pub const WIDTH: usize = 80;
 
 /// Folds a sentence into lines of at most 80 columns, each starting with `indent`; continuation lines are indented
 /// two more. Words that are longer stand alone.

@@ -6,6 +6,7 @@
 pub mod block;
 pub mod command;
 pub mod dir;
+pub mod echo;
 pub mod fault;
 pub mod file;
 pub mod host;
