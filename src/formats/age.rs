@@ -250,7 +250,7 @@ mod tests {
     use super::*;
 
     fn sealed(content: &[u8]) -> Vec<u8> {
-        let random: [u8; RANDOM] = std::array::from_fn(|at| at as u8 * 7);
+        let random: [u8; RANDOM] = std::array::from_fn(|at| (at as u8).wrapping_mul(7));
         let mut sealing = Sealing::new(Vec::new(), b"correct horse", &random).unwrap();
         sealing.write_all(content).unwrap();
         sealing.finish().unwrap()
