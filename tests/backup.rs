@@ -210,7 +210,7 @@ fn a_passphrase_is_typed_twice_and_never_shown() {
     let mut session = expectrl::spawn(command).unwrap();
     session.set_expect_timeout(Some(std::time::Duration::from_secs(60)));
     for typed in ["first", "second", "correct horse", "correct horse"] {
-        session.expect("passphrase: ").unwrap();
+        session.expect(">: ").unwrap();
         session.send_line(typed).unwrap();
     }
     let seen = session.expect(Eof).unwrap();
