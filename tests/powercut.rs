@@ -26,13 +26,20 @@ struct Kind {
     name: &'static str,
     make: &'static str,
     mib: u64,
+    /// What its disk writes whole: btrfs asks that of its superblock, which is as long as a sector of today's disks.
+    sector: usize,
     /// How many copies of it the kernel mounts at once: btrfs knows a filesystem by its UUID, and has each one once.
     copies: usize,
 }
 
-const EXT4: Kind =
-    Kind { name: "ext4", make: "mkfs.ext4 -q -E lazy_itable_init=0,lazy_journal_init=0", mib: 48, copies: 8 };
-const BTRFS: Kind = Kind { name: "btrfs", make: "mkfs.btrfs -q", mib: 128, copies: 1 };
+const EXT4: Kind = Kind {
+    name: "ext4",
+    make: "mkfs.ext4 -q -E lazy_itable_init=0,lazy_journal_init=0",
+    mib: 48,
+    sector: 512,
+    copies: 8,
+};
+const BTRFS: Kind = Kind { name: "btrfs", make: "mkfs.btrfs -q", mib: 128, sector: 4096, copies: 1 };
 
 /// One disk after a power cut: the kernel mounts it, Lifeboat says what it finds and brings it to either end.
 fn check(ends: &Ends, image: &Path, is_reported_done: bool, nth: usize) -> Result<(), String> {
@@ -82,7 +89,7 @@ fn cuts_of(kind: &Kind, many: usize) {
             let (ends, log, base, folder, wrong) = (&ends, &log, &base, folder.path(), &wrong);
             let mut numbers = Numbers((seed * 1000 + worker) as u64);
             scope.spawn(move || {
-                let mut medium = Medium::new(base, log, folder, &worker.to_string());
+                let mut medium = Medium::new(base, log, kind.sector, folder, &worker.to_string());
                 for (nth, position) in positions.iter().enumerate() {
                     let cut: PathBuf = folder.join(format!("cut-{worker}-{nth}"));
                     medium.cut(*position, &mut numbers, &cut);

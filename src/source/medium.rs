@@ -38,7 +38,9 @@ impl Medium {
         let file = open_regular(path)?;
         let length = file.metadata().map_err(|error| at(path, &error))?.len();
         let mut medium = Medium { file, length, sealed: None };
-        if medium.piece(0, age::MAGIC.len()).map_err(|error| at(path, &error))? == age::MAGIC {
+        let failed = |error: io::Error| io::Error::new(error.kind(), format!("at byte 0 of the file: {error}"));
+        let begin = medium.piece(0, age::MAGIC.len()).map_err(|error| at(path, &failed(error)))?;
+        if begin == age::MAGIC {
             medium.sealed = Some(medium.unseal(path, unlock)?);
         }
         Ok(medium)

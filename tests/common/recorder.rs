@@ -19,9 +19,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 
-/// What a disk writes whole or not at all.
-const SECTOR: usize = 512;
-
 /// One thing that the disk was told.
 #[derive(Clone)]
 pub enum Act {
@@ -197,16 +194,18 @@ impl Filesystem for Served {
 pub struct Medium<'a> {
     log: &'a [Act],
     durable: PathBuf,
+    /// What the disk writes whole or not at all.
+    sector: usize,
     /// How much of the log is on it.
     played: usize,
 }
 
 impl<'a> Medium<'a> {
     /// Begins with a copy of `base` in `folder`.
-    pub fn new(base: &Path, log: &'a [Act], folder: &Path, name: &str) -> Medium<'a> {
+    pub fn new(base: &Path, log: &'a [Act], sector: usize, folder: &Path, name: &str) -> Medium<'a> {
         let durable = folder.join(format!("durable-{name}"));
         copy(base, &durable);
-        Medium { log, durable, played: 0 }
+        Medium { log, durable, sector, played: 0 }
     }
 
     /// Writes to `image` what a disk may hold when the power goes after `position` acts; positions only grow.
@@ -236,7 +235,8 @@ impl<'a> Medium<'a> {
         let torn = (numbers.below(2) == 0).then(|| numbers.below(late.len().max(1)));
         for (at, act) in late.into_iter().enumerate() {
             let Act::Write { bytes, .. } = act else { continue };
-            let kept = if torn == Some(at) { numbers.below(bytes.len() / SECTOR + 1) * SECTOR } else { usize::MAX };
+            let kept =
+                if torn == Some(at) { numbers.below(bytes.len() / self.sector + 1) * self.sector } else { usize::MAX };
             put(&image, act, kept);
         }
     }
