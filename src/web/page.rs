@@ -179,7 +179,7 @@ pub(super) fn work(desk: &Desk, _language: &str) -> Markup {
         return html! { p role="status" { (t!("Please wait.")) } };
     };
     html! {
-        h2 role="status" { (phase_name(work.phase)) }
+        h2 { span role="status" { (phase_name(work.phase)) } }
         @if let Some(part) = work.percent_done {
             progress max="100" value=(part) aria-label=(phase_name(work.phase)) { (part) " %" }
         }
