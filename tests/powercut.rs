@@ -53,9 +53,7 @@ fn check(ends: &Ends, image: &Path, is_reported_done: bool, nth: usize) -> Resul
     }
     let run = ends.scene.on("undo", mounted.path(), None);
     match run.code {
-        // The old data is back, all of it. What a filesystem kept of the restore without the record of it may be left
-        // below Lifeboat's own directory: a file under two names, after btrfs played its log.
-        Some(0) => ends.is_old(mounted.path()),
+        Some(0) => ends.is_undone_but_for_directories(mounted.path()),
         Some(2) if run.stderr.contains("no restore was started") => ends.is_old(mounted.path()),
         _ => Err(format!("ended with {:?}: {}", run.code, run.stderr)),
     }

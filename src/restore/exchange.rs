@@ -24,6 +24,12 @@ impl Names {
     pub(super) fn inodes(&self) -> (Option<u64>, Option<u64>) {
         (self.staged.map(|stat| stat.ino), self.live.map(|stat| stat.ino))
     }
+
+    /// Whether both name one file. No exchange does that, but a filesystem that lost the power in the middle of a move
+    /// may show the file at both ends of it (btrfs, after it played its log).
+    fn are_one(&self) -> bool {
+        matches!((self.staged, self.live), (Some(staged), Some(live)) if (staged.dev, staged.ino) == (live.dev, live.ino))
+    }
 }
 
 /// Which data a step's live name has.
@@ -52,7 +58,11 @@ pub(super) fn data(root: &Dir, plan: &RestorePlan, records: &[Record], step: &St
         }
     }
     let Some((staged, live, backwards)) = noted else { return Ok(Data::Old) };
-    let happened = happened(look(root, plan, step)?, staged, live);
+    let names = look(root, plan, step)?;
+    if names.are_one() {
+        return Ok(Data::New);
+    }
+    let happened = happened(names, staged, live);
     match happened.ok_or_else(|| RestoreError::Unknown { path: step.place() })? {
         happened if happened != backwards => Ok(Data::New),
         _ => Ok(Data::Old),
@@ -196,10 +206,14 @@ impl Restore {
         let stage = place::make_stage(self.root(), &self.plan().id, step)?;
         let names = look(self.root(), self.plan(), step)?;
         let (staged, live) = names.inodes();
-        self.journal_mut().write(Record::Exchanging { step: step.id, staged, live })?;
         let name = step.id.to_string().into_bytes();
         let target = place.file_name();
         let failed = || super::writing(&place);
+        // Half of the move is left to undo. Without a note: cut again, the names tell the same as before or the end.
+        if names.are_one() {
+            return at.remove_file(target).and_then(|()| at.sync()).map_err(failed());
+        }
+        self.journal_mut().write(Record::Exchanging { step: step.id, staged, live })?;
         fault::point("exchange.before").map_err(failed())?;
         match (names.staged, names.live) {
             (Some(_), Some(_)) => at.exchange(target, &stage, &name),

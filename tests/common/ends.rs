@@ -108,6 +108,20 @@ impl Ends {
         }
     }
 
+    /// Undone: old, and of what the restore wrote nothing is left. An empty directory may be: a filesystem may have kept
+    /// it while it lost the record that it was made.
+    pub fn is_undone_but_for_directories(&self, onto: &Path) -> Result<(), String> {
+        self.is_old(onto)?;
+        let kept = ["var/lib/lifeboat/lock".into(), format!("var/lib/lifeboat/restores/{}/journal", self.scene.plan)];
+        let left = take(onto, &|path| path.starts_with("var/lib/lifeboat"));
+        let files = left.iter().filter(|(_, what)| !what.starts_with("directory"));
+        let paths: Vec<_> = files.map(|(path, _)| String::from_utf8_lossy(path).into_owned()).collect();
+        match paths.iter().find(|path| !kept.contains(path)) {
+            Some(path) => Err(format!("undoing left \"{path}\"")),
+            None => Ok(()),
+        }
+    }
+
     /// `resume` ends in the new data; where the backup is needed, it changes nothing and `restore` goes on.
     pub fn resume_to_new(&self, onto: &Path) -> Result<(), String> {
         let before = live(onto);
