@@ -15,6 +15,7 @@ use common::recorder::{Medium, Recorder, cannot_record};
 use common::rescue::Numbers;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 fn number(name: &str, otherwise: usize) -> usize {
@@ -28,6 +29,8 @@ struct Kind {
     mib: u64,
     /// What its disk writes whole: btrfs asks that of its superblock, which is as long as a sector of today's disks.
     sector: usize,
+    /// What its superblock, torn between two sectors, asks for: the program that mends the filesystem before it is used.
+    mend: Option<&'static str>,
     /// How many copies of it the kernel mounts at once: btrfs knows a filesystem by its UUID, and has each one once.
     copies: usize,
 }
@@ -37,13 +40,24 @@ const EXT4: Kind = Kind {
     make: "mkfs.ext4 -q -E lazy_itable_init=0,lazy_journal_init=0",
     mib: 48,
     sector: 512,
+    mend: Some("e2fsck -fy"),
     copies: 8,
 };
-const BTRFS: Kind = Kind { name: "btrfs", make: "mkfs.btrfs -q", mib: 128, sector: 4096, copies: 1 };
+const BTRFS: Kind = Kind { name: "btrfs", make: "mkfs.btrfs -q", mib: 128, sector: 4096, mend: None, copies: 1 };
 
-/// One disk after a power cut: the kernel mounts it, Lifeboat says what it finds and brings it to either end.
-fn check(ends: &Ends, image: &Path, is_reported_done: bool, nth: usize) -> Result<(), String> {
-    let mounted = Kernel::mount(image, "loop,noatime");
+/// Mounts what the power cut left, as the kernel does at a boot, after the mending that its own tool does where needed.
+fn mount(kind: &Kind, image: &Path, mended: &AtomicUsize) -> Result<Kernel, String> {
+    let Some(mend) = kind.mend else { return Kernel::try_mount(image, "loop,noatime") };
+    Kernel::try_mount(image, "loop,noatime").or_else(|_| {
+        // 1 says that all was mended (e2fsck(8), EXIT CODE).
+        disks::sh(&format!("{mend} '{}' > /dev/null || [ $? = 1 ]", image.display()));
+        mended.fetch_add(1, Ordering::Relaxed);
+        Kernel::try_mount(image, "loop,noatime")
+    })
+}
+
+/// One disk after a power cut: Lifeboat says what it finds and brings it to either end.
+fn check(ends: &Ends, mounted: &Kernel, is_reported_done: bool, nth: usize) -> Result<(), String> {
     let state = ends.check_status(mounted.path())?;
     if is_reported_done && (state != "waiting-for-boot" || ends.really(mounted.path()) != "new-data-active") {
         return Err(format!("the restore had ended with success, but the disk says {state}"));
@@ -90,18 +104,20 @@ fn cuts_of(kind: &Kind, many: usize) {
     let mut numbers = Numbers(seed as u64);
     let mut positions: Vec<usize> = (0..many).map(|_| numbers.below(log.len() + 1)).collect();
     positions.sort_unstable();
-    let wrong = Mutex::new(Vec::new());
+    let (wrong, mended) = (Mutex::new(Vec::new()), AtomicUsize::new(0));
     let workers = std::thread::available_parallelism().map_or(2, usize::from).min(kind.copies);
     std::thread::scope(|scope| {
         for (worker, positions) in positions.chunks(many.div_ceil(workers).max(1)).enumerate() {
-            let (ends, log, base, folder, wrong) = (&ends, &log, &base, folder.path(), &wrong);
+            let (ends, log, base, folder, wrong, mended) = (&ends, &log, &base, folder.path(), &wrong, &mended);
             let mut numbers = Numbers((seed * 1000 + worker) as u64);
             scope.spawn(move || {
                 let mut medium = Medium::new(base, log, kind.sector, folder, &worker.to_string());
                 for (nth, position) in positions.iter().enumerate() {
                     let cut: PathBuf = folder.join(format!("cut-{worker}-{nth}"));
                     medium.cut(*position, &mut numbers, &cut);
-                    if let Err(error) = check(ends, &cut, *position >= done, nth) {
+                    let outcome =
+                        mount(kind, &cut, mended).and_then(|mounted| check(ends, &mounted, *position >= done, nth));
+                    if let Err(error) = outcome {
                         wrong.lock().unwrap().push(format!("after {position} of {} acts: {error}", log.len()));
                     }
                     std::fs::remove_file(&cut).unwrap();
@@ -111,9 +127,11 @@ fn cuts_of(kind: &Kind, many: usize) {
     });
     let flushes = log.iter().filter(|act| matches!(act, common::recorder::Act::Flush)).count();
     println!(
-        "{}: {many} power cuts (seed {seed}) among {} writes and {flushes} flushes, {done} acts until success, in {:.0} s",
+        "{}: {many} power cuts (seed {seed}) among {} writes and {flushes} flushes, {done} acts until success; {} times \
+         the superblock was torn; in {:.0} s",
         kind.name,
         log.len() - flushes,
+        mended.load(Ordering::Relaxed),
         begun.elapsed().as_secs_f32()
     );
     let wrong = wrong.into_inner().unwrap();

@@ -177,10 +177,15 @@ pub struct Kernel {
 
 impl Kernel {
     pub fn mount(image: &Path, options: &str) -> Self {
+        Self::try_mount(image, options).unwrap_or_else(|told| panic!("{told}"))
+    }
+
+    /// As [`Kernel::mount`], for a filesystem that the kernel may refuse: then what `mount` told.
+    pub fn try_mount(image: &Path, options: &str) -> Result<Self, String> {
         let point = tempfile::tempdir().unwrap();
         wait_for_loops(image);
-        run("mount", &["-o".as_ref(), OsStr::new(options), image.as_os_str(), point.path().as_os_str()]);
-        Self { point }
+        let output = Command::new("/bin/mount").args(["-o", options]).arg(image).arg(point.path()).output().unwrap();
+        if output.status.success() { Ok(Self { point }) } else { Err(String::from_utf8_lossy(&output.stderr).into()) }
     }
 
     pub fn path(&self) -> &Path {
