@@ -207,13 +207,21 @@ fn consume<T>(made: T) {
     black_box(made);
 }
 
-/// Units per second of one core: the median of several rounds of `work`, which does `units`.
+/// Units per second of one core: the median of several rounds of `work`, which does `units`. A round repeats it until
+/// the clock, which some kernels move on only every few milliseconds, has seen enough of it.
 fn rate(units: usize, mut work: impl FnMut()) -> f64 {
+    const LEAST: f64 = 0.03;
     let mut rounds: Vec<f64> = (0..7)
         .map(|_| {
-            let start = processor_time();
-            work();
-            units as f64 / (processor_time() - start)
+            let (start, mut done) = (processor_time(), 0);
+            loop {
+                work();
+                done += units;
+                let spent = processor_time() - start;
+                if spent >= LEAST {
+                    return done as f64 / spent;
+                }
+            }
         })
         .collect();
     rounds.sort_by(f64::total_cmp);
