@@ -68,7 +68,8 @@ BOARDS = {
     ),
     "armhf-uefi": Board(
         "32-bit ARM, UEFI", "armhf", "qemu-system-arm", VIRT32,
-        flash=(("AAVMF/AAVMF32_CODE.fd", "AAVMF/AAVMF32_VARS.fd"),),
+        # What the smallest boards have.
+        flash=(("AAVMF/AAVMF32_CODE.fd", "AAVMF/AAVMF32_VARS.fd"),), memory=256,
     ),
     "armhf-u-boot": Board(
         "32-bit ARM, U-Boot", "armhf", "qemu-system-arm", VIRT32,

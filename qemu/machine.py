@@ -44,18 +44,21 @@ class Machine:
     `work` is a directory for overlays, firmware variables and `console.log`. `board` is a name in `boards.BOARDS`.
     With `screen`, it has a screen and a keyboard, and no serial line at all. `kernel` (kernel, initramfs, command line)
     is started instead of what is on the disks. `clock` is the time that the machine believes in, 2001-01-01T00:00:00.
+    With `page`, it has a network that reaches nothing, and port 443 of the machine is that port of ours.
     """
 
-    def __init__(self, work, disks, board="uefi", memory=None, cores=None, echo=None, screen=False, network=False, kernel=None, clock=None):
+    def __init__(self, work, disks, board="uefi", memory=None, cores=None, echo=None, screen=False, page=None, kernel=None, clock=None):
         self.work = pathlib.Path(work)
         self.work.mkdir(parents=True, exist_ok=True)
         self.disks, self.board = disks, boards.BOARDS[board]
         self.memory, self.cores = memory or self.board.memory, cores or self.board.cores
-        self.echo, self.screen, self.network, self.kernel, self.clock = echo, screen, network, kernel, clock
+        self.echo, self.screen, self.page, self.kernel, self.clock = echo, screen, page, kernel, clock
         self.child = self.log = self.started = self.monitor = None
         # Everything the console showed, without terminal control; `position` is how much of it was waited for.
         self.console = b""
         self.position = 0
+        # How long the console was at which second.
+        self._lengths = []
         self._partial = b""
 
     def __enter__(self):
@@ -79,8 +82,9 @@ class Machine:
             line += ["-device", "qemu-xhci,id=xhci"]
             line += ["-device", "usb-kbd"] if self.screen else []
         line += ["-rtc", f"base={self.clock}"] if self.clock else []
-        if self.network:
-            line += ["-netdev", "user,id=lan,restrict=on", "-device", "virtio-net-pci,netdev=lan"]
+        if self.page:
+            forward = f"hostfwd=tcp:127.0.0.1:{self.page}-:443"
+            line += ["-netdev", f"user,id=lan,restrict=on,{forward}", "-device", "virtio-net-pci,netdev=lan"]
         line += ["-serial", "none"] if self.screen else ["-serial", "null"] * board.serial + ["-serial", serial]
         line += ["-monitor", "none", "-qmp", f"unix:{_escape(self._socket())},server=on,wait=off"]
         for number, disk in enumerate(self.disks):
@@ -91,7 +95,7 @@ class Machine:
 
     def start(self):
         command = self.command()
-        self.console, self.position, self._partial = b"", 0, b""
+        self.console, self.position, self._lengths, self._partial = b"", 0, [], b""
         self.log = open(self.work / "console.log", "wb")
         self.started = time.monotonic()
         self.child = subprocess.Popen(
@@ -102,6 +106,13 @@ class Machine:
     def uptime(self):
         """Seconds since the machine was switched on."""
         return time.monotonic() - self.started
+
+    def when(self, pattern):
+        """How many seconds after switching on the console showed what matches `pattern` (bytes)."""
+        match = re.search(pattern, self.console)
+        if not match:
+            raise MachineError(f"the console never showed {pattern!r}:\n{self.tail()}")
+        return next(seconds for length, seconds in self._lengths if length >= match.end())
 
     def wait(self, pattern, timeout):
         """Waits until `pattern` (a regular expression) shows up in text not waited for before; returns the match."""
@@ -160,6 +171,11 @@ class Machine:
         self.watch(3)
         medium = {"filename": str(pathlib.Path(file).resolve()), "format": "raw"}
         self.order("blockdev-change-medium", device=f"disk{number}", **medium)
+
+    def slow_down(self, number, rate):
+        """Lets a virtio disk take only so many bytes in a second."""
+        limits = {"bps": 0, "bps_rd": 0, "bps_wr": rate, "iops": 0, "iops_rd": 0, "iops_wr": 0}
+        self.order("block_set_io_throttle", id=f"/machine/peripheral/disk{number}/virtio-backend", **limits)
 
     def screen_lines(self):
         """The lines of a PC's screen in text mode, also some that were scrolled off."""
@@ -257,6 +273,7 @@ class Machine:
         self._partial, data = (data[cut:], data[:cut]) if cut >= 0 and not CONTROL.match(data, cut) else (b"", data)
         text = CONTROL.sub(b"", data)
         self.console += text
+        self._lengths.append((len(self.console), self.uptime()))
         if self.echo:
             self.echo(text.decode(errors="replace"))
         return True

@@ -59,7 +59,9 @@ def why_not(name, stage, present):
 def shown(measured):
     words = {
         "question": "first question after {:.0f} s", "seconds": "all done after {:.0f} s", "starts": "{} starts",
-        "orders": "{} orders", "line": "bare initramfs {:.1f} s", "ratio": "ratio {:.2f}", "memory": "{} MB of memory",
+        "orders": "{} orders", "line": "bare initramfs {:.1f} s", "ratio": "ratio {:.2f}",
+        "firmware": "firmware {:.1f} s", "loader": "loading {:.1f} s", "kernel": "kernel and unpacking {:.1f} s",
+        "drivers": "drivers {:.1f} s", "dialogue": "dialogue {:.1f} s",
     }
     return ", ".join(words[key].format(value) for key, value in measured.items())
 

@@ -14,10 +14,12 @@ import os
 import pathlib
 import re
 import shutil
+import socket
 import subprocess
 import sys
 
 import boards
+import page
 from machine import Disk, Machine, MachineError
 from walk import ANSWER_TIMEOUT, BOOT_TIMEOUT, Step, restore_everything, walk
 
@@ -32,17 +34,17 @@ sys.path.insert(0, str(PROJECT / "image-build"))
 class Stage:
     """Where scenes play: the image, the sample's disks, and a folder for what they leave."""
 
-    def __init__(self, image, work, scale=0):
-        self.image, self.work, self.scale = pathlib.Path(image), pathlib.Path(work), scale
+    def __init__(self, image, work):
+        self.image, self.work = pathlib.Path(image), pathlib.Path(work)
         self.echo = None
         self.sample = self.work / "sample"
 
-    def prepare(self, arch="amd64"):
-        """Makes the sample box and the drive with a backup, once for each architecture."""
-        self.sample = self.work / f"sample-{arch}"
+    def prepare(self, arch="amd64", size=0):
+        """Makes the sample box and the drive with a backup, once for each architecture and size (MiB)."""
+        self.sample = self.work / f"sample-{arch}-{size}"
         if not (self.sample / "backup.img").exists():
             command = [sys.executable, "-B", SAMPLE / "make.py", self.sample, "--disks", "--filesystem", "ext4"]
-            run(*command, "--size", str(self.scale), "--architecture", arch)
+            run(*command, "--size", str(size), "--architecture", arch)
         expected = json.loads((self.sample / "expected.json").read_text())
         self.hostname = expected["box"]["hostname"]
 
@@ -303,6 +305,9 @@ def disks_swapped(stage, board="uefi"):
 
 def power_cut_twice(stage, board="uefi"):
     """The power goes in the middle of the restore, and again while it goes on; the third start finishes it."""
+    # Writing takes several seconds on any computer: the disk takes no more than so much of the backup's large file.
+    stage.prepare(size=24)
+    rate = 4 << 20
     folder = stage.scene("power-cut")
     usual = restore_everything(stage.hostname)
     ids = [step.id for step in usual]
@@ -312,12 +317,14 @@ def power_cut_twice(stage, board="uefi"):
     again = [*usual[:box], Step("earlier-restore", option="(?i)go on"), *rest, usual[-1]]
     writing = "writing beside the old data"
     with booted(stage, folder, board) as machine:
+        machine.slow_down(1, rate)
         walk(machine, usual[:consent])
         machine.wait(writing, ANSWER_TIMEOUT)
-        machine.watch(0.7)
+        machine.watch(1)
     with booted(stage, folder, board) as machine:
+        machine.slow_down(1, rate)
         walk(machine, again, until=writing)
-        machine.watch(0.7)
+        machine.watch(1)
     with booted(stage, folder, board) as machine:
         walk(machine, again)
         machine.wait_off(120)
@@ -326,8 +333,9 @@ def power_cut_twice(stage, board="uefi"):
 
 
 def large_sectors(stage, board="uefi"):
-    """Disks with sectors of 4 KiB: their partition tables count in other units."""
+    """Disks with sectors of 4 KiB: their partition tables and file systems count in other units."""
     folder = stage.scene("sectors")
+    backup_in_large_sectors(folder / "backup.img")
     for name in ("box.img", "backup.img"):
         count_in_large_sectors(folder / name)
     stick, box, backup = disks(folder, board)
@@ -346,6 +354,67 @@ def count_in_large_sectors(image):
         uuid = f",uuid={part['uuid']}" if "uuid" in part else ""
         lines.append(f"start={part['start'] // 8},size={part['size'] // 8},type={part['type']}{uuid}")
     run("sfdisk", "--sector-size", "4096", "--quiet", "--wipe", "always", image, input="\n".join(lines).encode() + b"\n")
+
+
+def backup_in_large_sectors(image):
+    """Makes the file system of the drive with the backup anew: no kernel mounts one of smaller sectors than the disk's."""
+    place = f"{image}@@4M"
+    files = run("mdir", "-b", "-i", place, "::/Downloads").decode().split()
+    backup = run("mtype", "-i", place, files[0])
+    part = image.with_name("part.img")
+    with open(part, "wb") as empty:
+        empty.truncate(image.stat().st_size - (5 << 20))
+    run("mkfs.vfat", "-S", "4096", "-n", "BACKUPUSB", "-i", "BAC00001", part)
+    run("mmd", "-i", part, "::/Downloads")
+    run("mcopy", "-i", part, "-", files[0], input=backup)
+    with open(image, "r+b") as whole:
+        whole.seek(4 << 20)
+        whole.write(part.read_bytes())
+
+
+def only_network(stage, board="uefi"):
+    """A board without screen and serial cable: the page is asked for on the stick, which also tells its code."""
+    folder = stage.scene("network")
+    stick = folder / "stick.img"
+    # What a person makes on another computer: an empty folder.
+    run("mmd", "-i", f"{stick}{FAT}", "::/page-on")
+    before = digest(folder / "backup.img")
+    port = free_port()
+    steps = [step for step in restore_everything(stage.hostname) if step.id not in ("done", "after")]
+    with booted(stage, folder, board, until=None, page=port) as machine:
+        told = told_on_stick(machine, stick)
+        browser = page.Browser(port, told)
+        browser.enter()
+        browser.walk(steps)
+        end = browser.question()
+        assert end.id == "ended", f"the page asks {end.id} at the end"
+        report = browser.ask("GET", "/report.txt")[1]
+        assert "done as far as possible" in report, f"the report does not say how it went:\n{report}"
+        browser.walk([Step("ended", option="(?i)switch the computer off")])
+        machine.wait_off(120)
+        seconds = machine.uptime()
+    assert digest(folder / "backup.img") == before, "the drive with the backup was written to"
+    stage.check(folder / "box.img")
+    status = on_stick(stick, "status.txt")
+    assert status.startswith("LIFEBOAT: DONE\r\n"), status
+    return {"seconds": seconds}
+
+
+def told_on_stick(machine, stick):
+    """How the page is reached, once the stick says it with an address."""
+    end = machine.uptime() + ANSWER_TIMEOUT
+    while machine.uptime() < end:
+        machine.watch(1)
+        told = page.Told.within(on_stick(stick, "status.txt"))
+        if told and len(told.addresses) > 1:
+            return told
+    raise MachineError(f"the stick does not tell how the page is reached; the console ends with:\n{machine.tail()}")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def screen_only(stage, board="bios"):
@@ -470,11 +539,19 @@ def in_shell(machine, command, until):
 
 
 def start_times(stage, board="uefi"):
-    """Power-on to the first question, and to the first line of the same kernel with an initramfs that only prints it."""
+    """Power-on to the first question, part by part, and to the first line of the same kernel with an initramfs that only
+    prints it."""
     folder = stage.scene(f"times-{board}", board)
     arch = boards.BOARDS[board].arch
     with booted(stage, folder, board) as machine:
         ours = machine.first_question
+        loading, looking, ready = (machine.when(text) for text in (b"Loading Lifeboat", b"is looking for", b"is ready"))
+        # The kernel counts from its own start.
+        running = float(re.search(rb"ready after ([0-9.]+) seconds", machine.console).group(1))
+    parts = {
+        "firmware": loading, "loader": ready - running - loading, "kernel": looking - (ready - running),
+        "drivers": ready - looking, "dialogue": ours - ready,
+    }
     bare = folder / "bare.img"
     copy(stage.image_for(board), bare)
     put_on_stick(bare, f"lifeboat/{arch}/initrd", bare_initramfs(arch, folder, stage.image))
@@ -482,7 +559,7 @@ def start_times(stage, board="uefi"):
     with machine:
         machine.wait("a line from the initramfs", BOOT_TIMEOUT)
         least = machine.uptime()
-    return {"question": ours, "line": least, "ratio": ours / least}
+    return {"question": ours, **parts, "line": least, "ratio": ours / least}
 
 
 def bare_initramfs(arch, folder, stick):
@@ -527,6 +604,7 @@ SCENES = {
     "disk-orders": disk_orders,
     "4k-sectors": large_sectors,
     "screen-only": screen_only,
+    "only-network": only_network,
     "damaged-medium": damaged_medium,
     "medium-is-no-target": medium_is_no_target,
     "volumes": volumes,
