@@ -220,6 +220,34 @@ fn undo_brings_old_data_back_even_after_the_app_wrote_to_the_new() {
 }
 
 #[test]
+fn a_folder_where_systemd_wants_a_link_to_restored_data_makes_way_and_comes_back() {
+    if needs_root() {
+        return;
+    }
+    const PRIVATE: &str = "var/lib/private/calibre-server-freedombox";
+    let public = "var/lib/calibre-server-freedombox";
+    let on_box = |root: &Path| {
+        let status = root.join("var/lib/dpkg/status");
+        let package = "Package: calibre\nStatus: install ok installed\nArchitecture: all\nVersion: 1\n\n";
+        fs::write(&status, fs::read_to_string(&status).unwrap() + package).unwrap();
+        let database = rusqlite::Connection::open(root.join("var/lib/plinth/plinth.sqlite3")).unwrap();
+        database.execute("INSERT INTO plinth_module VALUES ('calibre', 3)", ()).unwrap();
+        put(root, format!("{public}/from-the-package"), "old\n");
+    };
+    let apps = [("calibre", 3, &[PRIVATE] as &[&str], &[] as &[&str])];
+    let scene = Scene::with(&apps, on_box, |source| put(source, format!("{PRIVATE}/library/book"), "a book\n"));
+    let onto = scene.fresh();
+    let old = snapshot(&onto);
+    assert_eq!(scene.restore(&onto, None).code, Some(0));
+    assert!(onto.join(PRIVATE).join("library/book").exists());
+    assert!(!onto.join(public).exists(), "the service cannot start");
+    // systemd makes its link.
+    std::os::unix::fs::symlink("private/calibre-server-freedombox", onto.join(public)).unwrap();
+    ok(scene.on("undo", &onto, None));
+    assert_eq!(difference(&old, &snapshot(&onto)), "");
+}
+
+#[test]
 fn after_commit_there_is_no_undo_and_another_restore_can_begin() {
     if needs_root() {
         return;

@@ -3,7 +3,8 @@
 //! Every part is recorded when it is done; what is recorded is not done again, what is not is done as if for the first
 //! time. Parts look at the disk and at FreedomBox, never at the record alone.
 
-use super::driver::{Driver, DriverError};
+use super::driver::{Driver, DriverError, Moment};
+use super::pace;
 use crate::model::app::AppId;
 use crate::model::cause::chain;
 use crate::model::finish::Part;
@@ -16,7 +17,6 @@ use crate::sys::dir::{self, Kind};
 use crate::sys::{fault, tree};
 use std::collections::BTreeSet;
 use std::io;
-use std::time::Duration;
 
 /// Where FreedomBox expects the dumps that it imports.
 const DUMPS: &str = "var/lib/plinth/backups-data/";
@@ -51,12 +51,7 @@ impl From<DriverError> for Trouble {
 }
 
 /// Does what is left to do for one app.
-pub(super) fn work(
-    restore: &mut Restore,
-    driver: &mut Driver,
-    app: &AppPlan,
-    patience: Duration,
-) -> Result<(), Trouble> {
+pub(super) fn work(restore: &mut Restore, driver: &mut Driver, app: &AppPlan) -> Result<(), Trouble> {
     let id = app.name.as_str();
     restore.record(Record::Attempt { app: app.name.clone() })?;
     let reached = reached(restore, &app.name);
@@ -73,7 +68,7 @@ pub(super) fn work(
         done(restore, &app.name, Part::Install)?;
     }
     if reached < Some(Part::Restore) && failing(restore, &app.name).is_none() {
-        let checks = driver.check(id, Duration::ZERO, &BTreeSet::new())?.failed;
+        let checks = driver.failing(id, pace::settling())?;
         restore.record(Record::Failing { app: app.name.clone(), checks })?;
     }
     if reached < Some(Part::Save) && imports(app) {
@@ -89,8 +84,8 @@ pub(super) fn work(
         let names = restore.unknown_names(&app.name)?;
         let numbers = driver.numbers(&names)?;
         let mut stopped = None;
-        let mut put = |dumps: &[String]| {
-            place(restore, app, &numbers, dumps).map_err(|error| {
+        let mut put = |moment: &Moment| {
+            place(restore, app, &numbers, moment).map_err(|error| {
                 let said = chain(&error);
                 stopped = Some(error);
                 said
@@ -111,7 +106,7 @@ pub(super) fn work(
         done(restore, &app.name, Part::Migrate)?;
     }
     let known = failing(restore, &app.name).unwrap_or_default();
-    let answers = in_part(Part::Check, driver.check(id, patience, &known))?;
+    let answers = in_part(Part::Check, driver.check(id, pace::patience(), &known))?;
     if !answers.new.is_empty() {
         return Err(Trouble::Failed(format!(
             "its data is in place, but it does not answer: {}",
@@ -124,9 +119,9 @@ pub(super) fn work(
 }
 
 /// Puts the files of an app in place: old dumps away, owners, then one exchange after another.
-fn place(restore: &mut Restore, app: &AppPlan, numbers: &Numbers, dumps: &[String]) -> Result<(), RestoreError> {
+fn place(restore: &mut Restore, app: &AppPlan, numbers: &Numbers, moment: &Moment) -> Result<(), RestoreError> {
     let steps = restore.parked_steps(&app.name);
-    for dump in dumps {
+    for dump in &moment.dumps {
         let Some(path) = inside(dump) else { continue };
         // An earlier backup's dump is not what is being restored, and FreedomBox would import it.
         if !steps.iter().any(|step| path.is_within(&step.destination)) {
@@ -138,8 +133,10 @@ fn place(restore: &mut Restore, app: &AppPlan, numbers: &Numbers, dumps: &[Strin
         return Ok(());
     }
     restore.root().sync_filesystem().map_err(doing("writing the app's data to the disk"))?;
+    let states: Vec<RelPath> = moment.states.iter().filter_map(|name| RelPath::parse(name.as_bytes()).ok()).collect();
     for step in &steps {
         restore.move_in(step)?;
+        restore.open_state(step, &states)?;
     }
     restore.root().sync_filesystem().map_err(doing("writing the app's data to the disk"))
 }
@@ -153,8 +150,8 @@ pub(super) fn take_back(restore: &mut Restore, driver: &mut Driver, app: &AppPla
         restore.undo_app(&app.name)?;
     } else {
         let mut stopped = None;
-        let mut put = |dumps: &[String]| {
-            let back = restore.undo_app(&app.name).and_then(|()| offer(restore, &app.name, &kept, dumps));
+        let mut put = |moment: &Moment| {
+            let back = restore.undo_app(&app.name).and_then(|()| offer(restore, &app.name, &kept, &moment.dumps));
             back.map_err(|error| {
                 let said = chain(&error);
                 stopped = Some(error);

@@ -6,55 +6,18 @@ the next line says whether its files are in place. What FreedomBox itself prints
 
 Written against plinth 23.6 to 26.11 and freedombox 26.12 to 26.15; uses only what `plinth --setup` and the web pages use.
 """
-import importlib
-import importlib.util
 import json
 import logging
 import os
-import pathlib
 import re
-import ssl
-import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
+
+from answers import diagnose, fetch, started_by_sockets, state_directories, unanswered, unused
+from ground import PACKAGE, Failed, inside, module, must, reason, run
 
 DUMPS = '/var/lib/plinth/backups-data/'
-# Seconds after which diagnostics are not waited for any more.
-LONGEST_DIAGNOSTICS = 45
-PACKAGE = 'freedombox' if importlib.util.find_spec('freedombox') else 'plinth'
-
-
-def module(name):
-    return importlib.import_module(f'{PACKAGE}.{name}')
-
-
-def reason(exception):
-    """An exception and what caused it, in one line."""
-    words = []
-    while exception is not None and len(words) < 4:
-        text = ' '.join(str(part) for part in exception.args if isinstance(part, (str, int))) or str(exception)
-        words.append(f'{type(exception).__name__}: {" ".join(text.split())[:400]}')
-        exception = exception.__cause__ or exception.__context__
-    return '; '.join(words)
-
-
-def inside(path):
-    """A path of the box; its root is the first argument, and another than / only in tests."""
-    return pathlib.Path((sys.argv[1:] or ['/'])[0]) / path.lstrip('/')
-
-
-def run(*args, **options):
-    options.setdefault('stdin', subprocess.DEVNULL)
-    return subprocess.run(args, text=True, errors='replace', stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          check=False, **options)
-
-
-class Failed(Exception):
-    """Says in its one argument what did not work."""
 
 
 class Errors(logging.Handler):
@@ -229,7 +192,11 @@ class Box:
 
         def handler(packet, encryption_passphrase=None):
             packets.append(packet)
-            answer = self.ask({'ask': 'place', 'dumps': self.dumps(component)})
+            # FreedomBox stops the socket. A service that it started would go on with the old files.
+            for service in started_by_sockets(self.app(app)):
+                run('systemctl', 'stop', service)
+            states = state_directories(self.app(app))
+            answer = self.ask({'ask': 'place', 'dumps': self.dumps(component), 'states': states})
             if not answer.get('placed'):
                 raise Failed('its files could not be put in place')
 
@@ -259,16 +226,20 @@ class Box:
         step = MIGRATIONS.get(app)
         return {'note': step(self) if step is not None else None}
 
-    def do_check(self, app, patience, known):
-        """Whether the app answers: FreedomBox's own diagnostics and its pages. Failures that were `known` before count
-        only where a page is behind them."""
+    def do_check(self, app, patience, known, settling=0):
+        """Whether the app answers: FreedomBox's own diagnostics, its pages, and the app itself behind the web server.
+        Failures that were `known` before count only where a page is behind them. A service that was started just now gets
+        `settling` seconds to answer."""
         found = self.app(app)
-        end = time.monotonic() + patience
+        end, settled = time.monotonic() + patience, time.monotonic() + settling
         while True:
-            failed = diagnose(found) if found.is_enabled() else {}
-            pages = fetch(found) if found.is_enabled() else {}
+            failed, pages, silent = {}, {}, {}
+            if found.is_enabled():
+                failed, pages, silent = diagnose(found), fetch(found), unanswered(found)
+                failed.update(silent)
             new = [text for name, text in failed.items() if name not in known] + unused(app)
-            if not new and not pages or time.monotonic() >= end:
+            now = time.monotonic()
+            if (not new and not pages or now >= end) and (not silent or now >= settled):
                 return {'failed': sorted(failed), 'new': new + list(pages.values()), 'enabled': found.is_enabled()}
             time.sleep(5)
 
@@ -319,6 +290,8 @@ def wake(component):
     for service in component.services:
         if isinstance(service, str) and run('systemctl', 'is-enabled', '--quiet', service).returncode == 0:
             if run('systemctl', 'is-active', '--quiet', service).returncode != 0:
+                # It may have failed too often in a row while its data was not there.
+                run('systemctl', 'reset-failed', service)
                 run('systemctl', 'start', service)
 
 
@@ -357,86 +330,6 @@ def compare(path):
         raise Failed(f'its database cannot be read after the import: {answer.stdout.strip()[-200:]}')
     if int(counted[-1]) < wanted:
         raise Failed(f'only {counted[-1]} of {wanted} tables of its database were imported')
-
-
-def diagnose(app):
-    """What FreedomBox's diagnostics call failed, by name. Some ask servers far away and wait for minutes where there is
-    no network: what is not known by then counts as nothing."""
-    failed, results = {}, []
-
-    def ask():
-        try:
-            results.extend(app.diagnose())
-        except Exception as exception:
-            failed['diagnose'] = f'the diagnostics stopped: {reason(exception)}'
-
-    asking = threading.Thread(target=ask, daemon=True)
-    asking.start()
-    asking.join(LONGEST_DIAGNOSTICS)
-    if asking.is_alive():
-        return {}
-    for result in results:
-        if isinstance(result, (list, tuple)):
-            name, what, verdict = str(result[0]), str(result[0]), str(result[1])
-        else:
-            name, verdict = result.check_id, str(result.result)
-            what = str(getattr(result, 'translated_description', result.description))
-        if verdict in ('failed', 'error'):
-            failed[name] = what
-    return failed
-
-
-def unused(app):
-    """Restored data that this box does not use."""
-    settings = inside('/etc/dbconfig-common/roundcube.conf')
-    if app == 'roundcube' and settings.exists():
-        kind = re.search(r"^dbc_dbtype='(\w*)'", settings.read_text(encoding='utf-8', errors='replace'), re.MULTILINE)
-        if kind and kind.group(1) != 'sqlite3':
-            return [f'Roundcube uses a {kind.group(1)} database on this box, not the restored one of SQLite; '
-                    'no backup of FreedomBox holds that']
-    return []
-
-
-class Within(urllib.request.HTTPRedirectHandler):
-    """Follows redirections inside the app only: FreedomBox's own login is not there while its service is stopped."""
-
-    def redirect_request(self, request, page, code, message, headers, url):
-        begun, leads = (urllib.parse.urlsplit(place).path.rstrip('/') for place in (request.get_full_url(), url))
-        if not (leads + '/').startswith(begun + '/'):
-            return None
-        return super().redirect_request(request, page, code, message, headers, url)
-
-
-def fetch(app):
-    """The app's pages that do not answer, or answer with an error of the server."""
-    trusting = ssl.create_default_context()
-    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
-    opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=trusting), Within())
-    bad = {}
-    for part in app.components.values():
-        for url in getattr(part, 'urls', None) or []:
-            url = str(url).replace('{host}', 'localhost')
-            if not url.startswith(('http://', 'https://')):
-                continue
-            try:
-                with opener.open(url, timeout=60) as answer:
-                    code = answer.status
-            except urllib.error.HTTPError as error:
-                code = error.code
-            except (OSError, ValueError) as error:
-                bad[url] = f'{url} does not answer ({" ".join(str(error).split())[:200]})'
-                continue
-            if code >= 500:
-                bad[url] = f'{url} answers with error {code}'
-    return bad
-
-
-def must(*args, **options):
-    done = run(*args, **options)
-    sys.stderr.write(done.stdout)
-    if done.returncode:
-        raise Failed(f'{args[0]} ended with status {done.returncode}: {" ".join(done.stdout.split())[-300:]}')
-    return done.stdout
 
 
 def migrate_mediawiki(box):

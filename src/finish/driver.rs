@@ -17,8 +17,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-const PROGRAM: &str = include_str!("driver.py");
-const ACCOUNTS: &str = include_str!("accounts.py");
+/// The child's program and its parts.
+const PROGRAM: [(&str, &str); 4] = [
+    ("driver.py", include_str!("driver.py")),
+    ("ground.py", include_str!("ground.py")),
+    ("answers.py", include_str!("answers.py")),
+    ("accounts.py", include_str!("accounts.py")),
+];
 /// How long the child may say nothing. Installing a large app takes minutes on a slow board; a child that hangs keeps
 /// FreedomBox's pages away.
 const PATIENCE: Duration = Duration::from_secs(2 * 3600);
@@ -98,6 +103,16 @@ impl Brought {
     }
 }
 
+/// What FreedomBox and the app's units say of a moment in which everything is stopped for the app's files.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Moment {
+    /// Paths of the dumps that FreedomBox would import.
+    pub(super) dumps: Vec<String>,
+    /// State directories of the app's dynamic users, below `var/lib`.
+    pub(super) states: Vec<String>,
+}
+
 #[derive(Deserialize)]
 struct Saved {
     dumps: Vec<String>,
@@ -110,10 +125,7 @@ impl Driver {
         let gone = |error: &dyn std::fmt::Display| DriverError::Gone(format!("cannot be started: {error}"));
         let folder = host.private_directory("driver").map_err(|error| gone(&error))?;
         let program = folder.join("driver.py");
-        let write = || {
-            std::fs::write(&program, PROGRAM)?;
-            std::fs::write(folder.join("accounts.py"), ACCOUNTS)
-        };
+        let write = || PROGRAM.into_iter().try_for_each(|(name, text)| std::fs::write(folder.join(name), text));
         write().map_err(|error| gone(&error))?;
         let begin = |guarded: bool| -> Result<Driver, DriverError> {
             let python = [OsStr::new("-u"), program.as_os_str(), machine.at.as_os_str()];
@@ -171,18 +183,17 @@ impl Driver {
         self.ask::<Saved>(json!({"do": "save", "app": app})).map(|saved| saved.dumps)
     }
 
-    /// FreedomBox's restore of one app. `place` puts the files in place when everything is stopped for it; it is told
-    /// the paths of the dumps that FreedomBox would import.
+    /// FreedomBox's restore of one app. `place` puts the files in place when everything is stopped for it.
     pub(super) fn restore(
         &mut self,
         app: &str,
-        place: &mut dyn FnMut(&[String]) -> Result<(), String>,
+        place: &mut dyn FnMut(&Moment) -> Result<(), String>,
     ) -> Result<(), DriverError> {
         let mut why = None;
         let mut placing = |question: &Value| {
-            let dumps: Vec<String> =
-                question.get("dumps").cloned().and_then(|dumps| serde_json::from_value(dumps).ok()).unwrap_or_default();
-            let placed = place(&dumps);
+            let moment = serde_json::from_value::<Moment>(question.clone());
+            let moment = moment.map_err(|error| format!("what the app needs was not understood: {error}"));
+            let placed = moment.and_then(|moment| place(&moment));
             let answer = json!({"placed": placed.is_ok()});
             why = placed.err();
             answer
@@ -201,6 +212,7 @@ impl Driver {
         Ok(answer.get("note").and_then(Value::as_str).map(str::to_owned))
     }
 
+    /// Whether the app answers; what fails and is not `known` is asked again until `patience` is over.
     pub(super) fn check(
         &mut self,
         app: &str,
@@ -208,6 +220,12 @@ impl Driver {
         known: &BTreeSet<String>,
     ) -> Result<Answers, DriverError> {
         self.ask(json!({"do": "check", "app": app, "patience": patience.as_secs(), "known": known}))
+    }
+
+    /// What of the app fails now; services that were started just now get until `patience` is over.
+    pub(super) fn failing(&mut self, app: &str, patience: Duration) -> Result<BTreeSet<String>, DriverError> {
+        let asked = json!({"do": "check", "app": app, "patience": 0, "settling": patience.as_secs(), "known": []});
+        Ok(self.ask::<Answers>(asked)?.failed)
     }
 
     /// Creates people and their groups, as far as they are not here.

@@ -1,8 +1,9 @@
-//! How often the scheduled start really tries again: sooner at first, then less and less often, and at once when the
-//! network changed. Kept for this boot only, by the time since it, as a box's clock may jump.
+//! How long things may take, and how often the scheduled start really tries again: sooner at first, then less and less
+//! often, and at once when the network changed. Kept for this boot only, by the time since it, as a box's clock may jump.
 
 use crate::sys::host::Host;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// Pauses after the first, second, … attempt in vain, in minutes.
 const PAUSES: [u64; 5] = [0, 15, 30, 60, 120];
@@ -17,6 +18,26 @@ struct Pace {
     due: u64,
     /// The routes at the last attempt.
     routes: String,
+}
+
+/// Whether the programs of this machine are a test's: its services never take time.
+fn is_staged() -> bool {
+    cfg!(feature = "faults") && std::env::var_os("LIFEBOAT_PROGRAMS").is_some()
+}
+
+/// How long to wait between two looks at a service.
+pub(super) fn pause() -> Duration {
+    if is_staged() { Duration::from_millis(10) } else { Duration::from_secs(5) }
+}
+
+/// How long an app may take to answer after its data came. A board with one slow core takes minutes for a first page.
+pub(super) fn patience() -> Duration {
+    if is_staged() { Duration::ZERO } else { Duration::from_secs(300) }
+}
+
+/// How long services that were installed just now may take until what they do not answer counts as usual for them.
+pub(super) fn settling() -> Duration {
+    if is_staged() { Duration::ZERO } else { Duration::from_secs(20) }
 }
 
 /// Whether an attempt is due.

@@ -330,7 +330,11 @@ impl Manifest {
             let free = |to: &RelPath| !placed.iter().any(|(_, taken)| to.is_within(taken) || taken.is_within(to));
             if free(&to) {
                 placed.push((from, to));
-            } else if free(&from) && self.today().paths_at(freedombox).is_some_and(|now| now.holds(&from)) {
+            } else if free(&from)
+                // A directory beside the private data of a dynamic user would stop the service.
+                && !self.today().is_of_dynamic_user(&to)
+                && self.today().paths_at(freedombox).is_some_and(|now| now.holds(&from))
+            {
                 placed.push((from.clone(), from));
             }
         }

@@ -23,7 +23,8 @@ pub struct Site {
     pub live: Option<LiveKind>,
     /// FreedomBox's own drop-in files below it, which stay.
     pub dropins: Vec<RelPath>,
-    /// Files beside it that belong to it and are not in a backup (`-wal`, `-shm`, `-journal`).
+    /// What makes way for it: files beside it that belong to it and are not in a backup (`-wal`, `-shm`, `-journal`), and a
+    /// directory in the place of systemd's link to it.
     pub sidecars: Vec<RelPath>,
     /// Why nothing can be restored here.
     pub refusal: Option<String>,

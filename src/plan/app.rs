@@ -164,7 +164,8 @@ fn steps(input: &Input, draft: &mut Draft, app: &mut AppPlan, placed: &[(RelPath
         }
         let area = step.area.clone();
         draft.steps.push(step);
-        for sidecar in site.sidecars.iter().filter(|_| action == Action::Exchange) {
+        let planned = |path: &RelPath| placed.iter().any(|(_, to)| to == path);
+        for sidecar in site.sidecars.iter().filter(|path| action == Action::Exchange && !planned(path)) {
             app.changes.removed += 1;
             draft.steps.push(Step {
                 id: u32::try_from(draft.steps.len()).unwrap_or(u32::MAX),

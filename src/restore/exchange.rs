@@ -27,7 +27,7 @@ impl Names {
 
     /// Whether both name one file. No exchange does that, but a filesystem that lost the power in the middle of a move
     /// may show the file at both ends of it (btrfs, after it played its log).
-    fn are_one(&self) -> bool {
+    pub(super) fn are_one(&self) -> bool {
         matches!((self.staged, self.live), (Some(staged), Some(live)) if (staged.dev, staged.ino) == (live.dev, live.ino))
     }
 }
@@ -58,11 +58,7 @@ pub(super) fn data(root: &Dir, plan: &RestorePlan, records: &[Record], step: &St
         }
     }
     let Some((staged, live, backwards)) = noted else { return Ok(Data::Old) };
-    let names = look(root, plan, step)?;
-    if names.are_one() {
-        return Ok(Data::New);
-    }
-    let happened = happened(names, staged, live);
+    let happened = happened(look(root, plan, step)?, staged, live);
     match happened.ok_or_else(|| RestoreError::Unknown { path: step.place() })? {
         happened if happened != backwards => Ok(Data::New),
         _ => Ok(Data::Old),
@@ -74,6 +70,12 @@ pub(super) fn happened(now: Names, staged: Option<u64>, live: Option<u64>) -> Op
     // There was nothing to move.
     if (staged, live) == (None, None) || now.inodes() == (live, staged) {
         return Some(true);
+    }
+    // Half of a move: what the live name has decides, as it does for whoever uses the data. A file that came there has
+    // come; one that was to leave it has not left.
+    if now.are_one() {
+        let here = now.live.map(|stat| stat.ino);
+        return (here == staged || here == live).then_some(here == staged);
     }
     if now.inodes() == (staged, live) {
         return Some(false);
@@ -103,6 +105,7 @@ impl Restore {
         progress.event(Event::Phase { phase: Phase::Exchange, total: None });
         for step in self.plan().steps.clone() {
             if self.data_of(&step)? == Data::New {
+                self.end_move(&step)?;
                 self.note_exchanged(&step)?;
                 continue;
             }
@@ -129,6 +132,16 @@ impl Restore {
     /// Whether any exchange was begun.
     pub(super) fn has_exchanged(&self) -> bool {
         self.records().iter().any(|record| matches!(record, Record::Exchanging { .. }))
+    }
+
+    /// Takes the staged name away from a file that came to its live name and kept both.
+    fn end_move(&self, step: &Step) -> Result<(), RestoreError> {
+        if !look(self.root(), self.plan(), step)?.are_one() {
+            return Ok(());
+        }
+        let stage = place::make_stage(self.root(), &self.plan().id, step)?;
+        let name = step.id.to_string().into_bytes();
+        stage.remove_file(&name).and_then(|()| stage.sync()).map_err(doing("removing what is left of a move"))
     }
 
     fn note_exchanged(&mut self, step: &Step) -> Result<(), RestoreError> {
@@ -209,7 +222,8 @@ impl Restore {
         let name = step.id.to_string().into_bytes();
         let target = place.file_name();
         let failed = || super::writing(&place);
-        // Half of the move is left to undo. Without a note: cut again, the names tell the same as before or the end.
+        // Half of a move away from the live name is left to do. Without a note: cut again, the names tell the same as before
+        // or the end.
         if names.are_one() {
             return at.remove_file(target).and_then(|()| at.sync()).map_err(failed());
         }
@@ -232,5 +246,39 @@ fn parked_parent(restore: &Restore, step: &Step) -> Result<Dir, RestoreError> {
     match step.place().parent() {
         Some(parent) => place::make_private(restore.root(), &parent),
         None => Err(RestoreError::Unknown { path: step.place() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NONE: Option<u64> = None;
+
+    /// What is judged when the names held `before` and hold `now`, staged and live.
+    fn judged(before: (Option<u64>, Option<u64>), now: (Option<u64>, Option<u64>)) -> Option<bool> {
+        let some = Dir::open(std::path::Path::new("/")).unwrap().stat_self().unwrap();
+        let at = |inode: Option<u64>| inode.map(|ino| Stat { ino, ..some });
+        happened(Names { staged: at(now.0), live: at(now.1) }, before.0, before.1)
+    }
+
+    #[test]
+    fn an_exchange_is_seen_by_what_the_names_hold() {
+        assert_eq!(judged((Some(1), Some(2)), (Some(1), Some(2))), Some(false));
+        assert_eq!(judged((Some(1), Some(2)), (Some(2), Some(1))), Some(true));
+        assert_eq!(judged((Some(1), NONE), (NONE, Some(1))), Some(true));
+        assert_eq!(judged((NONE, Some(2)), (Some(2), NONE)), Some(true));
+        // The app replaced its own file since.
+        assert_eq!(judged((Some(1), Some(2)), (Some(2), Some(7))), Some(true));
+        assert_eq!(judged((Some(1), Some(2)), (Some(1), Some(7))), Some(false));
+        assert_eq!(judged((Some(1), Some(2)), (Some(7), Some(7))), None);
+    }
+
+    #[test]
+    fn half_of_a_move_is_judged_by_what_the_live_name_has() {
+        // A new file that came to its place, and also stayed where it was.
+        assert_eq!(judged((Some(1), NONE), (Some(1), Some(1))), Some(true));
+        // A file that was to leave its place, and is still there.
+        assert_eq!(judged((NONE, Some(2)), (Some(2), Some(2))), Some(false));
     }
 }

@@ -126,6 +126,13 @@ pub enum Record {
         /// Inode at the live name before; `None` when nothing is there.
         live: Option<u64>,
     },
+    /// A directory that stands where a service wants a link is about to be parked, and the link to be made.
+    Opening {
+        /// The step whose data the link leads to.
+        step: u32,
+        /// The directory.
+        path: RelPath,
+    },
     /// The parked tree is in its place.
     Moved {
         /// The step that parked it.

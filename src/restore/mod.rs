@@ -8,6 +8,7 @@
 //! - A live path changes only by one atomic rename, after its replacement lies complete on the medium.
 //! - From the first exchange to the last, the target's next boot finishes the restore before any app starts.
 
+mod dynamic;
 pub mod exchange;
 pub mod journal;
 mod movein;

@@ -61,12 +61,20 @@ impl Restore {
             self.carry_dropins(step)?;
             self.set_sidecars_aside(step)?;
             self.swap_parked(step)?;
+        } else if !self.is_noted(step) && look(self.root(), step)?.are_one() {
+            // The file came to its place and kept its parked name as well.
+            let path = step.place();
+            let store = self.root().parent(&path).map_err(writing(&path))?;
+            store.remove_file(path.file_name()).and_then(|()| store.sync()).map_err(writing(&path))?;
         }
-        let noted = |record: &Record| matches!(record, Record::Moved { step: id } if *id == step.id);
-        if !self.records().iter().any(noted) {
+        if !self.is_noted(step) {
             self.record(Record::Moved { step: step.id })?;
         }
         Ok(())
+    }
+
+    fn is_noted(&self, step: &Step) -> bool {
+        self.records().iter().any(|record| matches!(record, Record::Moved { step: id } if *id == step.id))
     }
 
     /// Moves a step's data back to where it was parked, and what was there before into its place. Can be called again.
@@ -76,7 +84,8 @@ impl Restore {
             self.set_aside(step, live)?;
             self.swap_parked(step)?;
         }
-        self.bring_sidecars_back(step)
+        self.bring_sidecars_back(step)?;
+        self.close_state(step)
     }
 
     fn swap_parked(&mut self, step: &Step) -> Result<(), RestoreError> {
@@ -85,6 +94,10 @@ impl Restore {
         let store = self.root().parent(&parked).map_err(doing(format!("opening the parent of \"{parked}\"")))?;
         let names = look(self.root(), step)?;
         let (here, there) = names.inodes();
+        // Half of a move away from the live name is left to do; the last note still tells which.
+        if names.are_one() {
+            return at.remove_file(live.file_name()).and_then(|()| at.sync()).map_err(writing(&live));
+        }
         self.record(Record::Moving { step: step.id, parked: here, live: there })?;
         let failed = || writing(&live);
         fault::point("move.before").map_err(failed())?;
@@ -180,11 +193,17 @@ impl Restore {
         for (live, parked) in sidecars(step) {
             let failed = || writing(&live);
             let planned = self.plan().steps.iter().any(|other| other.destination == live);
-            if planned || self.root().stat(&parked).map_err(failed())?.is_none() {
+            let (there, here) =
+                (self.root().stat(&parked).map_err(failed())?, self.root().stat(&live).map_err(failed())?);
+            if planned || there.is_none() {
                 continue;
             }
             let at = self.root().parent(&live).map_err(failed())?;
             let store = self.root().parent(&parked).map_err(failed())?;
+            if (Names { staged: there, live: here }).are_one() {
+                store.remove_file(parked.file_name()).map_err(failed())?;
+                continue;
+            }
             store.move_to(parked.file_name(), &at, live.file_name()).and_then(|()| at.sync()).map_err(failed())?;
         }
         Ok(())
@@ -291,6 +310,7 @@ impl Restore {
                 for (_, parked) in sidecars(&step) {
                     tree::remove(&at, parked.file_name()).map_err(failed())?;
                 }
+                self.free_state(&step)?;
             }
         }
         Ok(())

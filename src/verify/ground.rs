@@ -83,7 +83,19 @@ impl Survey<'_> {
             }
             None => {}
         }
+        site.sidecars.extend(self.blocked_link(destination, way.dev));
         Ok((site, free(&way.nearest)?))
+    }
+
+    /// A directory where systemd has to make the link to private data of a dynamic user, as a new package brings it: the
+    /// service does not start while both are there.
+    fn blocked_link(&self, destination: &RelPath, dev: u64) -> Option<RelPath> {
+        let mut owned = manifest::all().iter().flat_map(|app| &app.dynamic_user);
+        let state = owned.find(|state| destination.is_within(state))?;
+        let name = state.as_bytes().strip_prefix(b"var/lib/private/")?;
+        let public = RelPath::parse(&[b"var/lib/", name].concat()).ok()?;
+        let stat = self.root.stat(&public).ok().flatten()?;
+        (stat.kind == Kind::Directory && stat.dev == dev).then_some(public)
     }
 }
 

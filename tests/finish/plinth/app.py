@@ -4,6 +4,7 @@ import types
 
 from . import BOX, load, note, save
 from .modules.backups.components import BackupRestore, DatabaseRestore
+from .daemon import Daemon
 from .package import Packages
 
 DUMP = '/var/lib/plinth/backups-data/miniflux-database.sql'
@@ -12,7 +13,7 @@ DUMP = '/var/lib/plinth/backups-data/miniflux-database.sql'
 class App:
     apps = []
 
-    def __init__(self, app_id, version, packages, component, user=None, folders=()):
+    def __init__(self, app_id, version, packages, component, user=None, folders=(), unit=None, web_name=None):
         self.app_id, self.user, self.folders = app_id, user, folders
         self.info = types.SimpleNamespace(version=version, is_essential=app_id == 'letsencrypt', name=app_id)
         self.packages = Packages(packages)
@@ -20,6 +21,10 @@ class App:
         if component:
             component.app = self
             self.components['backup'] = component
+        if unit:
+            self.components['daemon'] = Daemon(unit)
+        if web_name:
+            self.components['web'] = types.SimpleNamespace(web_name=web_name, kind='config', urls=[])
 
     @classmethod
     def list(cls):
@@ -79,6 +84,9 @@ def apps_init():
         App('miniflux', 2, ['miniflux', 'postgresql'],
             DatabaseRestore(files=['/etc/miniflux/freedombox.conf', DUMP], services=['miniflux']), folders=['etc/miniflux']),
         App('mediawiki', 13, [], None),
+        # Its user is systemd's, and its package brings a folder where systemd wants a link.
+        App('calibre', 3, ['calibre'], BackupRestore(directories=['/var/lib/private/calibre-server-freedombox/']),
+            folders=['var/lib/calibre-server-freedombox'], unit='calibre.socket', web_name='calibre'),
     ]
 
 

@@ -180,7 +180,9 @@ class Browser:
         """The answer to a request, as status, address and text."""
         url = url if "://" in url else HOST + url
         body = urllib.parse.urlencode(data).encode() if isinstance(data, dict) else data
-        request = urllib.request.Request(url, body, {"Referer": url, **(headers or {})}, method=method)
+        # Whoever does not take a page is refused at once by OpenID Connect's sign-in, and not sent to it.
+        usual = {"Referer": url, "Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+        request = urllib.request.Request(url, body, {**usual, **(headers or {})}, method=method)
         try:
             with self.opener.open(request, timeout=seconds) as answer:
                 return answer.status, answer.url, answer.read().decode(errors="replace"), dict(answer.headers)

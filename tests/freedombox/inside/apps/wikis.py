@@ -95,7 +95,8 @@ class Gitweb:
             run("chown", "--recursive", "www-data:www-data", f"/var/lib/git/{name}.git")
 
     def look(self):
-        git = ["git", "-c", "http.sslVerify=false"]
+        # Whom the server asks for a name is refused; on a machine's console git would wait for somebody to type one.
+        git = ["env", "GIT_TERMINAL_PROMPT=0", "git", "-c", "http.sslVerify=false"]
         private = "https://{}:{}@localhost/gitweb/secret-recipes.git".format(ADMIN, PASSWORD.replace("!", "%21"))
         refused = run(*git, "ls-remote", f"{HOST}/gitweb/secret-recipes.git", is_lenient=True)
         return {

@@ -1,0 +1,189 @@
+"""Whether an app answers: FreedomBox's own diagnostics, its pages, and the app itself behind the web server.
+
+Part of driver.py. Changes nothing, but starts services that only run when somebody needs them.
+"""
+import http.client
+import re
+import socket
+import ssl
+import threading
+import urllib.error
+import urllib.parse
+import urllib.request
+
+from ground import inside, module, reason, run
+
+# Seconds after which diagnostics are not waited for any more.
+LONGEST_DIAGNOSTICS = 45
+
+
+def units(app):
+    """The app's own units."""
+    kind = module('daemon').Daemon
+    return [part.unit if '.' in part.unit else f'{part.unit}.service'
+            for part in app.components.values() if isinstance(part, kind)]
+
+
+def shown(unit, *properties):
+    """Properties of a unit as systemd has them, drop-ins included."""
+    said = run('systemctl', 'show', *(f'--property={name}' for name in properties), unit).stdout
+    return dict(line.split('=', 1) for line in said.splitlines() if '=' in line)
+
+
+def started_by_sockets(app):
+    """Services that run only when somebody connects."""
+    sockets = [unit for unit in units(app) if unit.endswith('.socket')]
+    names = [name for unit in sockets for name in shown(unit, 'Triggers').get('Triggers', '').split()]
+    # A socket that starts a service for each connection has no service to ask for.
+    return [name for name in names if '@.' not in name]
+
+
+def state_directories(app):
+    """State directories, below /var/lib, of the app's services whose user systemd makes up."""
+    names = []
+    for unit in [*units(app), *started_by_sockets(app)]:
+        facts = shown(unit, 'DynamicUser', 'StateDirectory')
+        if facts.get('DynamicUser') == 'yes':
+            names += [name.split(':')[0] for name in facts.get('StateDirectory', '').split()]
+    return sorted(set(names))
+
+
+def diagnose(app):
+    """What FreedomBox's diagnostics call failed, by name. Some ask servers far away and wait for minutes where there is
+    no network: what is not known by then counts as nothing."""
+    failed, results = {}, []
+
+    def ask():
+        try:
+            results.extend(app.diagnose())
+        except Exception as exception:
+            failed['diagnose'] = f'the diagnostics stopped: {reason(exception)}'
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(LONGEST_DIAGNOSTICS)
+    if asking.is_alive():
+        return {}
+    for result in results:
+        if isinstance(result, (list, tuple)):
+            name, what, verdict = str(result[0]), str(result[0]), str(result[1])
+        else:
+            name, verdict = result.check_id, str(result.result)
+            what = str(getattr(result, 'translated_description', result.description))
+        if verdict in ('failed', 'error'):
+            failed[name] = what
+    return failed
+
+
+def unused(app):
+    """Restored data that this box does not use."""
+    settings = inside('/etc/dbconfig-common/roundcube.conf')
+    if app == 'roundcube' and settings.exists():
+        kind = re.search(r"^dbc_dbtype='(\w*)'", settings.read_text(encoding='utf-8', errors='replace'), re.MULTILINE)
+        if kind and kind.group(1) != 'sqlite3':
+            return [f'Roundcube uses a {kind.group(1)} database on this box, not the restored one of SQLite; '
+                    'no backup of FreedomBox holds that']
+    return []
+
+
+class Within(urllib.request.HTTPRedirectHandler):
+    """Follows redirections inside the app only: FreedomBox's own login is not there while its service is stopped."""
+
+    def redirect_request(self, request, page, code, message, headers, url):
+        begun, leads = (urllib.parse.urlsplit(place).path.rstrip('/') for place in (request.get_full_url(), url))
+        if not (leads + '/').startswith(begun + '/'):
+            return None
+        return super().redirect_request(request, page, code, message, headers, url)
+
+
+def fetch(app):
+    """The app's pages that do not answer, or answer with an error of the server."""
+    trusting = ssl.create_default_context()
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=trusting), Within())
+    bad = {}
+    for part in app.components.values():
+        for url in getattr(part, 'urls', None) or []:
+            url = str(url).replace('{host}', 'localhost')
+            if not url.startswith(('http://', 'https://')):
+                continue
+            try:
+                with opener.open(url, timeout=60) as answer:
+                    code = answer.status
+            except urllib.error.HTTPError as error:
+                code = error.code
+            except (OSError, ValueError) as error:
+                bad[url] = f'{url} does not answer ({" ".join(str(error).split())[:200]})'
+                continue
+            if code >= 500:
+                bad[url] = f'{url} answers with error {code}'
+    return bad
+
+
+def proxied(app):
+    """Where the web server passes the app's requests on to, as its configuration says."""
+    targets = []
+    for part in app.components.values():
+        configuration = inside(f'/etc/apache2/conf-enabled/{getattr(part, "web_name", "")}.conf')
+        if getattr(part, 'kind', None) == 'config' and configuration.exists():
+            text = configuration.read_text(encoding='utf-8', errors='replace')
+            targets += re.findall(r'^[ \t]*ProxyPass[ \t]+(?:/\S*[ \t]+)?"?((?:https?:|unix:)[^\s"]+)', text, re.MULTILINE)
+    return sorted(set(targets))
+
+
+class Unmoved(urllib.request.HTTPRedirectHandler):
+    """A redirection is an answer."""
+
+    def redirect_request(self, *_):
+        return None
+
+
+def ask_http(url):
+    """The status that a server answers with."""
+    trusting = ssl.create_default_context()
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    handlers = [urllib.request.HTTPSHandler(context=trusting), urllib.request.ProxyHandler({}), Unmoved()]
+    try:
+        with urllib.request.build_opener(*handlers).open(url, timeout=60) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def ask_uwsgi(path):
+    """The status that a program behind a socket of uWSGI's protocol answers with, as it would to the web server."""
+    asked = {'REQUEST_METHOD': 'GET', 'REQUEST_URI': '/', 'PATH_INFO': '/', 'SCRIPT_NAME': '', 'QUERY_STRING': '',
+             'SERVER_PROTOCOL': 'HTTP/1.1', 'SERVER_NAME': 'localhost', 'SERVER_PORT': '443', 'HTTP_HOST': 'localhost',
+             'REMOTE_ADDR': '127.0.0.1', 'wsgi.url_scheme': 'https'}
+    words = b''.join(len(word).to_bytes(2, 'little') + word for pair in asked.items() for word in map(str.encode, pair))
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(60)
+        connection.connect(str(inside(path)))
+        connection.sendall(b'\0' + len(words).to_bytes(2, 'little') + b'\0' + words)
+        line = connection.makefile('rb').readline(200)
+    found = re.match(rb'HTTP/\S+ (\d{3})', line)
+    if not found:
+        raise ValueError('it ends without an answer')
+    return int(found[1])
+
+
+def unanswered(app):
+    """What of the app itself does not answer, asked behind the web server: that one's own page, which asks who is there,
+    says nothing of the app. Services that run only when they are needed are started."""
+    bad = {}
+    for service in started_by_sockets(app):
+        begun = run('systemctl', 'start', service)
+        if begun.returncode:
+            bad[service] = f'{service} does not start ({" ".join(begun.stdout.split())[-200:]})'
+    for target in proxied(app):
+        place, _, url = target.rpartition('|')
+        if place and not url.startswith('uwsgi:'):
+            continue
+        try:
+            status = ask_uwsgi(place.removeprefix('unix:')) if place else ask_http(url)
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            bad[target] = f'{target} does not answer ({" ".join(str(error).split())[:200]})'
+            continue
+        if status >= 500:
+            bad[target] = f'{target} answers with error {status}'
+    return bad

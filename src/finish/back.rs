@@ -1,0 +1,50 @@
+//! Undoing on the running box: FreedomBox stops and starts the services around the files, and imports databases as they
+//! were.
+//!
+//! Owns the order; [`Restore::undo`] does the rest, and all of it where FreedomBox cannot be asked.
+
+use super::app::{self, Trouble};
+use super::driver::Driver;
+use super::{Scene, report};
+use crate::restore::journal::Record;
+use crate::restore::{Restore, RestoreError, doing};
+
+/// Brings back what the apps had before, with FreedomBox's help: services stop and start around the files, and databases
+/// are imported as they were. [`Restore::undo`] does the rest.
+pub fn take_back(scene: &Scene, restore: &mut Restore) -> Result<(), RestoreError> {
+    let changed = |record: &Record| matches!(record, Record::Exchanging { .. } | Record::Moving { .. });
+    if !restore.records().iter().any(changed) {
+        return Ok(());
+    }
+    restore.mark_interrupted()?;
+    restore.begin_undoing()?;
+    let log = report::open_log(scene.root)?;
+    let machine = scene.machine(scene.talk);
+    let taken = (|| -> Result<(), Trouble> {
+        machine.stop_service().map_err(Trouble::Failed)?;
+        let mut driver = Driver::start(&machine, scene.host, &log, true)?;
+        driver.begin()?;
+        let apps = restore.plan().apps.clone();
+        for plan in apps.iter().rev().filter(|app| app.road.restores()) {
+            (scene.talk)(&format!("{}: bringing back what it had before", plan.name));
+            match app::take_back(restore, &mut driver, plan) {
+                Ok(()) => {}
+                // Its files can be put back without FreedomBox; its database cannot.
+                Err(Trouble::Failed(why)) if !restore.imported().contains(&plan.name) => {
+                    (scene.talk)(&format!("{}: {why}", plan.name))
+                }
+                Err(trouble) => return Err(trouble),
+            }
+        }
+        Ok(())
+    })();
+    machine.repair_owners()?;
+    machine.start_service();
+    match taken {
+        Ok(()) => Ok(()),
+        Err(Trouble::Disk(error)) => Err(error),
+        Err(Trouble::Failed(why) | Trouble::Gone(why)) => {
+            Err(doing("bringing back what the apps had before")(std::io::Error::other(why)))
+        }
+    }
+}

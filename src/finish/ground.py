@@ -1,0 +1,45 @@
+"""What the parts of driver.py share: FreedomBox's modules of either name, the box's paths, and commands."""
+import importlib
+import importlib.util
+import pathlib
+import subprocess
+import sys
+
+PACKAGE = 'freedombox' if importlib.util.find_spec('freedombox') else 'plinth'
+
+
+def module(name):
+    return importlib.import_module(f'{PACKAGE}.{name}')
+
+
+def reason(exception):
+    """An exception and what caused it, in one line."""
+    words = []
+    while exception is not None and len(words) < 4:
+        text = ' '.join(str(part) for part in exception.args if isinstance(part, (str, int))) or str(exception)
+        words.append(f'{type(exception).__name__}: {" ".join(text.split())[:400]}')
+        exception = exception.__cause__ or exception.__context__
+    return '; '.join(words)
+
+
+def inside(path):
+    """A path of the box; its root is the first argument, and another than / only in tests."""
+    return pathlib.Path((sys.argv[1:] or ['/'])[0]) / path.lstrip('/')
+
+
+def run(*args, **options):
+    options.setdefault('stdin', subprocess.DEVNULL)
+    return subprocess.run(args, text=True, errors='replace', stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          check=False, **options)
+
+
+class Failed(Exception):
+    """Says in its one argument what did not work."""
+
+
+def must(*args, **options):
+    done = run(*args, **options)
+    sys.stderr.write(done.stdout)
+    if done.returncode:
+        raise Failed(f'{args[0]} ended with status {done.returncode}: {" ".join(done.stdout.split())[-300:]}')
+    return done.stdout

@@ -1,0 +1,90 @@
+//! What stays on the box for its owner: the report, the log, and the words of the notification.
+//!
+//! The directory and its files are root's alone: what programs print may hold more than it should.
+
+use super::driver::Log;
+use crate::model::finish::{AppProgress, Stand};
+use crate::restore::{RestoreError, Standing, doing};
+use crate::sys::dir::{self, Dir};
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+/// Where they lie.
+const LOGS: &str = "var/log/lifeboat";
+
+/// Writes the report of a run for people and for programs, readable by root only.
+pub fn keep_report(root: &Dir, text: &str, json: &[u8]) -> Result<(), RestoreError> {
+    let logs = logs(root)?;
+    for (name, content) in [(&b"report.txt"[..], text.as_bytes()), (b"report.json", json)] {
+        let new = [name, b".new"].concat();
+        let write = || -> std::io::Result<()> {
+            if logs.stat_child(&new)?.is_some() {
+                logs.remove_file(&new)?;
+            }
+            let mut file = logs.create_file(&new)?;
+            file.write_all(content)?;
+            dir::sync_file(&file)?;
+            logs.replace(&new, name)
+        };
+        write().map_err(doing("writing the report"))?;
+    }
+    logs.sync().map_err(doing("writing the report"))
+}
+
+fn logs(root: &Dir) -> Result<Dir, RestoreError> {
+    let failed = || doing(format!("opening \"{LOGS}\""));
+    let mut at = root.again().map_err(failed())?;
+    for name in LOGS.split('/') {
+        at.make_child(name.as_bytes()).map_err(failed())?;
+        at = at.child(name.as_bytes()).map_err(failed())?;
+    }
+    Ok(at)
+}
+
+/// The log of everything that FreedomBox and its packages said.
+pub(super) fn open_log(root: &Dir) -> Result<Log, RestoreError> {
+    let file = logs(root)?.append_file(b"finish.log").map_err(doing("opening the log"))?;
+    let file = Mutex::new(file);
+    Ok(Arc::new(move |line: &[u8]| {
+        if let Ok(mut file) = file.lock() {
+            // A log that cannot be written must not stop a restore.
+            let _ = file.write_all(&[line, b"\n"].concat());
+        }
+    }))
+}
+
+/// Title, message and severity of the notification.
+pub(super) fn summary(all: &[Standing]) -> (String, String, &'static str) {
+    let progress: Vec<&AppProgress> = all.iter().flat_map(|standing| &standing.progress).collect();
+    let finished = progress.iter().filter(|app| app.stand == Stand::Finished).count();
+    let in_place = all.iter().flat_map(|standing| &standing.done).count().saturating_sub(finished);
+    let waiting: Vec<&&AppProgress> = progress.iter().filter(|app| app.stand == Stand::Waiting).collect();
+    let lost: Vec<&&AppProgress> = progress.iter().filter(|app| app.stand == Stand::NotRestored).collect();
+    let done = finished.saturating_add(in_place);
+    let of = done.saturating_add(waiting.len()).saturating_add(lost.len());
+    let mut title = format!("Restore: {done} of {of} apps restored");
+    if !waiting.is_empty() {
+        title += &format!(", {} waiting", waiting.len());
+    }
+    if !lost.is_empty() {
+        title += &format!(", {} NOT restored", lost.len());
+    }
+    let mut message = String::new();
+    for app in waiting.iter().chain(&lost) {
+        let why = app.why.as_deref().unwrap_or("it is its turn soon");
+        let short: String = why.chars().take(160).collect();
+        message += &format!("{}: {short}. ", app.name);
+    }
+    if waiting.is_empty() && lost.is_empty() {
+        message += "The old data is kept for 14 days. ";
+    } else if !waiting.is_empty() {
+        message += "It goes on by itself. ";
+    }
+    message += "Details: /var/log/lifeboat/report.txt on the box.";
+    let severity = match (waiting.is_empty(), lost.is_empty()) {
+        (_, false) => "error",
+        (false, _) => "warning",
+        _ => "info",
+    };
+    (title, message, severity)
+}

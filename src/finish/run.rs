@@ -1,0 +1,298 @@
+//! One run over the apps of one restore that the running box has to finish.
+//!
+//! Owns the order: what can be reached is fetched while FreedomBox runs, then its service rests while one app after
+//! another is worked on. An app that fails or waits holds no other one up.
+
+use super::app::{self, Trouble};
+use super::driver::{Driver, DriverError, Log};
+use super::machine::{Fetched, Machine};
+use super::report::summary;
+use super::{FIRST_SETUP, SERVICE, Scene};
+use crate::model::app::AppId;
+use crate::model::finish::{AppProgress, Stand};
+use crate::model::plan::AppPlan;
+use crate::restore::journal::Record;
+use crate::restore::{self, Restore, RestoreError, doing};
+use crate::sys::fault;
+use std::time::Instant;
+
+/// Attempts at an app that may fail.
+const TRIES: u32 = 5;
+
+/// One run over the apps of one restore.
+pub(super) struct Run<'a> {
+    scene: &'a Scene<'a>,
+    machine: &'a Machine<'a>,
+    log: &'a Log,
+    restore: Restore,
+    driver: Option<Driver>,
+}
+
+impl<'a> Run<'a> {
+    pub(super) fn new(scene: &'a Scene<'a>, machine: &'a Machine<'a>, log: &'a Log, restore: Restore) -> Run<'a> {
+        Run { scene, machine, log, restore, driver: None }
+    }
+
+    /// Works on every app that can be worked on now. Says why where nothing could be tried at all.
+    pub(super) fn run(&mut self) -> Result<Option<String>, RestoreError> {
+        self.machine.repair_owners()?;
+        if !self.machine.await_service(SERVICE) {
+            return Ok(Some("FreedomBox's service does not start".into()));
+        }
+        if let Err(error) = self.await_first_setup() {
+            return Ok(Some(error.to_string()));
+        }
+        let ready = self.prepare()?;
+        self.driver = None;
+        if ready.is_empty() {
+            self.notify_running();
+            return Ok(None);
+        }
+        // Said before the work, which takes a while, and may take other notifications with it.
+        self.notify_running();
+        let worked = self.work(&ready);
+        self.driver = None;
+        self.machine.repair_owners()?;
+        self.machine.start_service();
+        worked?;
+        if !self.machine.await_service(SERVICE) {
+            return Ok(Some("FreedomBox's service does not start".into()));
+        }
+        Ok(None)
+    }
+
+    fn say(&self, sentence: &str) {
+        (self.machine.talk)(sentence);
+    }
+
+    fn driver(&mut self, guarded: bool) -> Result<&mut Driver, DriverError> {
+        let driver = match self.driver.take() {
+            Some(driver) => driver,
+            None => Driver::start(self.machine, self.scene.host, self.log, guarded)?,
+        };
+        Ok(self.driver.insert(driver))
+    }
+
+    /// The first start of a new box sets up what every FreedomBox has; until then nothing else can be.
+    fn await_first_setup(&mut self) -> Result<(), DriverError> {
+        let begun = Instant::now();
+        let mut said = false;
+        loop {
+            let unready = match self.driver(false).and_then(Driver::unready) {
+                Ok(unready) => unready,
+                // Its database is not there or not complete yet.
+                Err(error) if begun.elapsed() >= FIRST_SETUP => return Err(error),
+                Err(_) => {
+                    self.driver = None;
+                    vec!["everything".into()]
+                }
+            };
+            if unready.is_empty() || begun.elapsed() >= FIRST_SETUP {
+                return Ok(());
+            }
+            if !said {
+                self.say(&format!("waiting for FreedomBox's first setup ({})", unready.join(", ")));
+                said = true;
+            }
+            std::thread::sleep(self.machine.pause);
+        }
+    }
+
+    /// Looks which apps can be worked on: known to this FreedomBox, and their packages on the box. FreedomBox keeps
+    /// running meanwhile.
+    fn prepare(&mut self) -> Result<Vec<AppPlan>, RestoreError> {
+        let mut ready = Vec::new();
+        let mut lists: Option<Fetched> = None;
+        for plan in self.wanted()? {
+            let cut = self.failures(&plan.name)?;
+            if cut >= 2 * TRIES {
+                self.give_up(&plan.name, &format!("{cut} attempts were cut off or failed"))?;
+                continue;
+            }
+            match self.reach(&plan, &mut lists) {
+                Ok(()) => ready.push(plan),
+                Err(Reach::NotNow(why)) => self.stop(&plan.name, &why, false)?,
+                Err(Reach::Failed(why)) => self.stop(&plan.name, &why, true)?,
+                Err(Reach::Never(why)) => self.give_up(&plan.name, &why)?,
+            }
+        }
+        Ok(ready)
+    }
+
+    fn progress(&self) -> Result<Vec<AppProgress>, RestoreError> {
+        let own = restore::restores(self.scene.root)?.into_iter().find(|other| other.id == self.restore.plan().id);
+        Ok(own.map(|standing| standing.progress).unwrap_or_default())
+    }
+
+    fn failures(&self, app: &AppId) -> Result<u32, RestoreError> {
+        Ok(self.progress()?.iter().find(|seen| seen.name == *app).map_or(0, |seen| seen.failures))
+    }
+
+    /// The apps of this restore that have something to do, in the order of the work.
+    fn wanted(&self) -> Result<Vec<AppPlan>, RestoreError> {
+        let progress = self.progress()?;
+        let asked = self.scene.asked;
+        let is_wanted = |app: &AppId| {
+            progress.iter().any(|seen| {
+                seen.name == *app && (seen.stand == Stand::Waiting || (asked && seen.stand == Stand::NotRestored))
+            })
+        };
+        let mut wanted: Vec<AppPlan> =
+            self.restore.plan().apps.iter().filter(|app| is_wanted(&app.name)).cloned().collect();
+        // An app that finds a database server while it is installed may keep its data there, and not in the file that was
+        // restored; so the apps that bring a server come last.
+        wanted.sort_by_key(app::imports);
+        Ok(wanted)
+    }
+
+    /// Brings the packages of an app onto the box.
+    fn reach(&mut self, plan: &AppPlan, lists: &mut Option<Fetched>) -> Result<(), Reach> {
+        let id = plan.name.as_str();
+        let mut facts = self.driver(false).and_then(|driver| driver.look(id))?;
+        if !facts.known {
+            return Err(Reach::Never("this FreedomBox has no such app".into()));
+        }
+        if !facts.has_backup {
+            return Err(Reach::Never("this FreedomBox does not restore this app".into()));
+        }
+        if lists.is_none() {
+            self.machine.repair_packages().map_err(Reach::Failed)?;
+        }
+        if facts.is_set_up || (facts.packages.is_empty() && facts.missing.is_empty()) {
+            lists.get_or_insert(Fetched::NotNow("the lists of packages were not needed".into()));
+            return Ok(());
+        }
+        if !matches!(lists, Some(Fetched::Here)) {
+            *lists = Some(self.machine.refresh_packages());
+            facts = self.driver(false).and_then(|driver| driver.look(id))?;
+        }
+        match (facts.missing.is_empty(), &lists) {
+            (true, _) => {}
+            (false, Some(Fetched::NotNow(why))) => {
+                return Err(Reach::NotNow(format!("its packages cannot be reached now ({why})")));
+            }
+            (false, _) => {
+                let missing = facts.missing.join(", ");
+                return Err(Reach::Never(format!("the box's package sources do not have {missing}")));
+            }
+        }
+        self.say(&format!("{id}: downloading its packages"));
+        match self.machine.download(&facts.packages) {
+            Fetched::Here => Ok(()),
+            // With fresh lists it is no matter of the network that packages do not go together.
+            Fetched::NotNow(why) if lists == &Some(Fetched::Here) && !is_network(&why) => {
+                Err(Reach::Failed(format!("its packages cannot be installed: {why}")))
+            }
+            Fetched::NotNow(why) => Err(Reach::NotNow(format!("its packages cannot be downloaded now ({why})"))),
+        }
+    }
+
+    /// Works on the apps, one at a time, with FreedomBox's service stopped.
+    fn work(&mut self, ready: &[AppPlan]) -> Result<(), RestoreError> {
+        if let Err(why) = self.machine.stop_service() {
+            self.say(&why);
+            return Ok(());
+        }
+        for plan in ready {
+            fault::point("finish.app").map_err(doing("beginning with an app"))?;
+            self.say(&format!("{}: restoring", plan.name));
+            let worked = self.work_on(plan);
+            match worked {
+                Ok(()) => self.say(&format!("{}: restored", plan.name)),
+                Err(Trouble::Disk(error)) => return Err(error),
+                Err(Trouble::Failed(why)) => self.stop(&plan.name, &why, true)?,
+                Err(Trouble::Gone(why)) => {
+                    self.driver = None;
+                    self.stop(&plan.name, &why, true)?;
+                    if let Err(why) = self.machine.repair_packages() {
+                        self.say(&why);
+                    }
+                }
+            }
+        }
+        let (title, message, severity) = summary(&restore::restores(self.scene.root)?);
+        if let Err(error) = self.driver(false).and_then(|driver| driver.notify(&title, &message, severity)) {
+            self.say(&format!("showing a notification did not work: {error}"));
+        }
+        Ok(())
+    }
+
+    fn work_on(&mut self, plan: &AppPlan) -> Result<(), Trouble> {
+        if self.driver.is_none() {
+            self.driver(true)?.begin()?;
+        }
+        let Some(driver) = self.driver.as_mut() else { return Err(Trouble::Gone("it is gone".into())) };
+        app::work(&mut self.restore, driver, plan)?;
+        if self.is_committed() {
+            // Nobody can undo it any more.
+            self.restore.free_old(&plan.name)?;
+        }
+        Ok(())
+    }
+
+    fn is_committed(&self) -> bool {
+        self.restore.records().iter().any(|record| matches!(record, Record::Committed))
+    }
+
+    /// Shows a notification while FreedomBox runs: where nothing could be done now.
+    fn notify_running(&mut self) {
+        let shown = restore::restores(self.scene.root).map(|all| summary(&all));
+        let Ok((title, message, severity)) = shown else { return };
+        if let Err(error) = self.driver(false).and_then(|driver| driver.notify(&title, &message, severity)) {
+            self.say(&format!("showing a notification did not work: {error}"));
+        }
+        self.driver = None;
+        // Written by root, into a database of FreedomBox's.
+        if let Err(error) = self.machine.repair_owners() {
+            self.say(&error.to_string());
+        }
+    }
+
+    /// Notes why the work on an app stopped; the same reason twice is noted once. Too many failures end it.
+    fn stop(&mut self, app: &AppId, why: &str, failure: bool) -> Result<(), RestoreError> {
+        self.say(&format!("{app}: {why}"));
+        let record = Record::Stopped { app: app.clone(), why: why.to_owned(), failure };
+        let of = |record: &&Record| matches!(record, Record::Attempt { app: of } | Record::Stopped { app: of, .. } if of == app);
+        if failure || self.restore.records().iter().rev().find(of) != Some(&record) {
+            self.restore.record(record)?;
+        }
+        let failures = self.failures(app)?;
+        if failures >= TRIES {
+            self.give_up(app, &format!("{failures} attempts failed; the last: {why}"))
+        } else {
+            Ok(())
+        }
+    }
+
+    fn give_up(&mut self, app: &AppId, why: &str) -> Result<(), RestoreError> {
+        self.say(&format!("{app}: NOT restored: {why}"));
+        self.restore.record(Record::GaveUp { app: app.clone(), why: why.to_owned() })
+    }
+}
+
+/// Why an app cannot be worked on.
+enum Reach {
+    NotNow(String),
+    Failed(String),
+    Never(String),
+}
+
+impl From<DriverError> for Reach {
+    fn from(error: DriverError) -> Reach {
+        Reach::Failed(error.to_string())
+    }
+}
+
+/// Whether the package manager failed at reaching somebody.
+fn is_network(why: &str) -> bool {
+    let marks = [
+        "Failed to fetch",
+        "Unable to fetch",
+        "resolv",
+        "connect",
+        "timed out",
+        "Some files failed",
+        "Could not get lock",
+    ];
+    marks.iter().any(|mark| why.contains(mark))
+}
