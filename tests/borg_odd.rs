@@ -236,6 +236,48 @@ fn a_damaged_mark_of_the_end_does_not_hide_the_last_backup() {
 }
 
 #[test]
+fn a_repository_whose_config_is_lost_is_found_and_read_with_the_key_that_was_kept() {
+    let tree = tempfile::tempdir().unwrap();
+    write(&tree.path().join("f"), b"x");
+    let Some(borg) = borgs().pop() else { return };
+    for mode in ["none", "repokey", "keyfile"] {
+        let repository = Repository::new(&borg, mode, "secret");
+        repository.create("a", "lz4", tree.path());
+        let (path, exported) = (repository.path(), repository.home.path().join("exported"));
+        if mode == "repokey" {
+            repository.run(&["key", "export", path.to_str().unwrap(), exported.to_str().unwrap()], Path::new("/"));
+        }
+        let mut keys = repository.keys();
+        for lost in [None, Some(&b""[..]), Some(b"\0\0\0\0"), Some(b"[repository]\nversion = 1\nid = 12")] {
+            fs::remove_file(path.join("config")).unwrap_or_default();
+            if let Some(lost) = lost {
+                write(&path.join("config"), lost);
+            }
+            // Also where it is not named, but lies somewhere below.
+            for place in [path.as_path(), repository.home.path()] {
+                if mode == "repokey" {
+                    keys.key_file = None;
+                    let told = source::list(place, &mut keys).map(|listing| listing.findings[0].what.clone());
+                    let told = told.unwrap_or_else(|error| error.to_string());
+                    assert!(told.contains("its key was lost with its config"), "{told}");
+                    keys.key_file = Some(fs::read(&exported).unwrap());
+                }
+                let listing = source::list(place, &mut keys).unwrap();
+                let names: Vec<&str> = listing.archives.iter().filter_map(|one| one.name.as_deref()).collect();
+                assert_eq!(names, ["a"], "{mode}, {lost:?}: {listing:?}");
+                assert!(listing.findings.iter().any(|finding| finding.what.contains("config is lost or damaged")));
+            }
+            let mut archive = source::open_location(&path, None, &mut keys).unwrap();
+            assert_eq!(collect(archive.as_mut()).unwrap().0.len(), 1);
+        }
+    }
+    // Names alone make no repository.
+    let other = tempfile::tempdir().unwrap();
+    write(&other.path().join("data/0/1"), b"something else");
+    assert!(source::list(other.path(), &mut NoPassphrase).unwrap().repositories.is_empty());
+}
+
+#[test]
 fn all_backups_of_a_place_are_verified_with_one_command() {
     let tree = tempfile::tempdir().unwrap();
     write(&tree.path().join("kept"), &noise(1, 100_000));

@@ -279,7 +279,7 @@ fn a_box_in_a_gpt_image_is_found_and_the_image_stays_bit_identical() {
         else {
             panic!("{:?}", found.survey.locations)
         };
-        assert_eq!((id.as_str(), *keyed, *found_as), (ID, false, FoundAs::RootRepository));
+        assert_eq!((id.as_deref(), *keyed, *found_as), (Some(ID), Some(false), FoundAs::RootRepository));
         assert!(repository.join("config").exists(), "the mounts are held");
         let json = serde_json::to_string(&found.survey).unwrap();
         assert_eq!(serde_json::from_str::<lifeboat::model::survey::Survey>(&json).unwrap(), found.survey);

@@ -1,21 +1,21 @@
 //! The `config` file of a borg 1.x repository (Borg documentation, "Data structures and file formats", "Repository").
 
-/// What tells a repository apart without opening it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What tells a repository apart without opening it. Of one whose config is lost, nothing is known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BorgConfig {
     /// Repository id, 64 lower-case hexadecimal digits.
-    pub id: String,
+    pub id: Option<String>,
     /// Whether a key is stored in it, that is, whether a passphrase is likely needed.
-    pub keyed: bool,
+    pub keyed: Option<bool>,
 }
 
-/// A repository's config with its key.
-#[derive(Clone, PartialEq, Eq)]
+/// A repository's config with its key; empty where it is lost.
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct RepositoryConfig {
     /// Version of the format; 1 in all of borg 1.x.
     pub version: u32,
     /// Repository id, 64 lower-case hexadecimal digits.
-    pub id: String,
+    pub id: Option<String>,
     /// The locked key, base64 with blanks, where it is kept here.
     pub key: Option<String>,
 }
@@ -23,7 +23,7 @@ pub struct RepositoryConfig {
 /// Parses what tells a borg 1.x repository apart; `None` when it is not one.
 pub fn parse(raw: &[u8]) -> Option<BorgConfig> {
     let config = read(raw).filter(|config| config.version == 1)?;
-    Some(BorgConfig { id: config.id, keyed: config.key.is_some() })
+    Some(BorgConfig { id: config.id, keyed: Some(config.key.is_some()) })
 }
 
 /// Reads the whole config: an INI file, whose long values go on in lines that start with a blank.
@@ -60,7 +60,7 @@ pub fn read(raw: &[u8]) -> Option<RepositoryConfig> {
         }
     }
     let id = id.filter(|id| id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit()))?;
-    Some(RepositoryConfig { version: version?, id, key: key.filter(|key| !key.is_empty()) })
+    Some(RepositoryConfig { version: version?, id: Some(id), key: key.filter(|key| !key.is_empty()) })
 }
 
 #[cfg(test)]
@@ -71,9 +71,9 @@ mod tests {
     fn only_a_config_with_an_id_is_a_repository() {
         let id = "0123456789abcdef".repeat(4);
         let plain = format!("[repository]\nversion = 1\nsegments_per_dir = 1000\nid = {id}\n");
-        assert_eq!(parse(plain.as_bytes()), Some(BorgConfig { id: id.clone(), keyed: false }));
+        assert_eq!(parse(plain.as_bytes()), Some(BorgConfig { id: Some(id.clone()), keyed: Some(false) }));
         let keyed = format!("{plain}key = hqlhbGdvcml0aG2mc2hhMjU2\n\tAAAA\n");
-        assert!(parse(keyed.as_bytes()).unwrap().keyed);
+        assert_eq!(parse(keyed.as_bytes()).unwrap().keyed, Some(true));
         assert_eq!(read(keyed.as_bytes()).unwrap().key.unwrap(), "hqlhbGdvcml0aG2mc2hhMjU2AAAA");
         assert_eq!(read(keyed.replace("= 1\n", "= 2\n").as_bytes()).unwrap().version, 2);
         for bad in ["[cache]\nid = 12", "[core]\n\tbare = true\n", "id = 1\n", "", &plain.replace("= 1\n", "= 2\n")] {

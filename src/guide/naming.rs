@@ -23,7 +23,7 @@ pub(super) fn named(surveyed: &Surveyed, location: &BackupLocation) -> Offer {
         return Offer { text: text.unwrap_or(shown), names };
     }
     let mut names: Vec<String> = match location {
-        BackupLocation::BorgRepository { id, .. } => vec![id.clone()],
+        BackupLocation::BorgRepository { id, .. } => id.iter().cloned().collect(),
         BackupLocation::TarExport { .. } | BackupLocation::OldSystem { .. } => Vec::new(),
     };
     let Some(held) = surveyed.holder(location.path()) else {

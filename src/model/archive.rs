@@ -118,10 +118,10 @@ pub enum BackupLocation {
         /// The repository's directory.
         #[serde(with = "super::bytes::path")]
         path: PathBuf,
-        /// Repository id, 64 hexadecimal digits.
-        id: String,
-        /// Whether the config holds a key, that is, whether a passphrase is likely needed.
-        keyed: bool,
+        /// Repository id, 64 hexadecimal digits; none where its config is lost.
+        id: Option<String>,
+        /// Whether the config holds a key, that is, whether a passphrase is likely needed; none where it is lost.
+        keyed: Option<bool>,
         /// Why it was taken for a backup.
         found_as: FoundAs,
     },

@@ -162,7 +162,11 @@ pub fn location(location: &BackupLocation) -> String {
             format!("{kind} {place} ({size})")
         }
         BackupLocation::BorgRepository { keyed, .. } => {
-            let lock = if *keyed { t!("encrypted") } else { t!("not encrypted") };
+            let lock = match keyed {
+                Some(true) => t!("encrypted"),
+                Some(false) => t!("not encrypted"),
+                None => t!("its config is lost"),
+            };
             t!("borg repository {place} ({lock})", place = place, lock = lock)
         }
         BackupLocation::OldSystem { hostname, freedombox, .. } => {

@@ -3,13 +3,13 @@
 use super::borg::Which;
 use super::tar_export::{PassOver, at, open_as, shown};
 use super::unlock::Unlock;
-use super::{Archive, LONGEST_CONFIG, ReadError, Take, borg, open_file};
-use crate::formats::borg_config;
+use super::{Archive, ReadError, Take, borg, open_file};
+use crate::formats::borg_config::BorgConfig;
 use crate::model::archive::{ArchiveId, ArchiveSummary, BackupLocation, FoundAs, Generation};
 use crate::model::finding::{Finding, Severity};
 use crate::model::progress::Silent;
 use crate::model::size::ByteSize;
-use std::io::Read;
+use crate::survey::locations::repository_config;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -283,15 +283,9 @@ fn is_export_of_freedombox(place: &BackupLocation) -> bool {
     matches!(place, BackupLocation::TarExport { found_as: FoundAs::LegacyFolder | FoundAs::UploadLeftover, .. })
 }
 
-/// A borg 1.x repository: a folder with `data/` and a `config` whose `[repository]` section has version 1 and an id.
+/// A borg 1.x repository.
 fn recognise_repository(folder: &Path, location: &Path) -> Option<BackupLocation> {
-    let path = folder.join("config");
-    if !std::fs::metadata(&path).is_ok_and(|meta| meta.is_file()) || !folder.join("data").is_dir() {
-        return None;
-    }
-    let mut text = Vec::new();
-    std::fs::File::open(path).ok()?.take(LONGEST_CONFIG).read_to_end(&mut text).ok()?;
-    let borg_config::BorgConfig { id, keyed } = borg_config::parse(&text)?;
+    let BorgConfig { id, keyed } = repository_config(folder)?;
     let found_as = match folder.file_name() {
         _ if folder == location => FoundAs::Named,
         Some(name) if name == "FreedomBoxBackups" => FoundAs::DiskRepository,

@@ -148,8 +148,8 @@ pub enum ReadError {
     /// None of the passphrases opened it.
     #[error("the passphrase for {0} is wrong")]
     WrongPassphrase(String),
-    /// Its key is kept in a file outside of it, which was not given.
-    #[error("{0} is encrypted with a key that is kept in a file of its own")]
+    /// Its key is not in it, and no file with it was given: the whole sentence.
+    #[error("{0}")]
     NeedsKeyFile(String),
     /// The key file that was given does not fit.
     #[error("the key file cannot be used: {0}")]

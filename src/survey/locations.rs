@@ -4,6 +4,7 @@
 //! On an installed system only the places where people and FreedomBox keep data are searched.
 
 use crate::formats::age;
+use crate::formats::borg::segment;
 use crate::formats::borg_config::{self, BorgConfig};
 use crate::model::archive::{BackupLocation, FoundAs};
 use crate::model::bytes;
@@ -24,6 +25,8 @@ const MOST_ENTRIES: usize = 300_000;
 /// How many places are listed from one filesystem.
 const MOST_LOCATIONS: usize = 10_000;
 const LARGEST_CONFIG: u64 = 1 << 16;
+/// How many names in a folder are looked at to tell a repository whose config is lost.
+const MOST_NAMES: usize = 64;
 
 /// Where data is kept on an installed system.
 const SYSTEM_PLACES: [&str; 8] = ["root", "home", "media", "mnt", "srv", "opt", "var/lib/freedombox", "var/tmp"];
@@ -170,13 +173,37 @@ impl Walk<'_> {
     }
 }
 
-/// The config of the borg repository in a folder; `None` when there is none.
+/// The config of the borg 1.x repository in a folder; `None` when there is none, an empty config when only segments tell
+/// that it is one.
 pub fn repository_config(folder: &Path) -> Option<BorgConfig> {
-    if !folder.join("data").symlink_metadata().is_ok_and(|meta| meta.is_dir()) {
+    let data = folder.join(segment::FOLDER);
+    if !data.symlink_metadata().is_ok_and(|meta| meta.is_dir()) {
         return None;
     }
-    let text = ForeignRoot::open(folder).ok()?.read("config", LARGEST_CONFIG).ok()??;
-    borg_config::parse(&text)
+    let root = ForeignRoot::open(folder).ok()?;
+    let text = root.read("config", LARGEST_CONFIG).ok().flatten().unwrap_or_default();
+    match borg_config::read(&text) {
+        Some(_) => borg_config::parse(&text),
+        None => has_segment(&root, &data).then(BorgConfig::default),
+    }
+}
+
+/// Whether a segment file of borg is among the first names in a repository's folder for them.
+fn has_segment(root: &ForeignRoot, data: &Path) -> bool {
+    let numbers = |folder: &Path| -> Vec<String> {
+        let names = std::fs::read_dir(folder).into_iter().flatten().take(MOST_NAMES).filter_map(Result::ok);
+        let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+        names.filter(|name| name.parse::<u32>().is_ok()).collect()
+    };
+    let begins_right = |path: &str| {
+        let mut first = [0; segment::MAGIC.len()];
+        let read = root.file(path).ok().flatten().map(|mut file| file.read_exact(&mut first));
+        matches!(read, Some(Ok(()))) && first == *segment::MAGIC
+    };
+    numbers(data).iter().any(|folder| {
+        let files = numbers(&data.join(folder));
+        files.iter().any(|file| begins_right(&format!("{}/{folder}/{file}", segment::FOLDER)))
+    })
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

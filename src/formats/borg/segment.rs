@@ -7,6 +7,9 @@ use super::{LONGEST_ENTRY, Malformed, ObjectId};
 
 /// The first bytes of a segment file.
 pub const MAGIC: &[u8; 8] = b"BORG_SEG";
+/// Where a repository keeps its segment files, in folders with numbers for names (Borg documentation, "Data structures
+/// and file formats", "Segments").
+pub const FOLDER: &str = "data";
 /// The first bytes of a segment file of Attic, whose successor borg is.
 pub const MAGIC_OF_ATTIC: &[u8; 8] = b"ATTICSEG";
 /// The entry that completes a transaction.

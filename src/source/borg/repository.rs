@@ -82,15 +82,19 @@ impl Repository {
         if let Some(refusal) = refusal(path) {
             return Err(refusal);
         }
-        let config = read_config(path)?.ok_or_else(|| {
-            ReadError::NotABackup(format!("'{}' is not a borg repository: it has no config", shown(path)))
-        })?;
+        let config = read_config(path)?;
         let storage = Storage::open(path)?;
         let mode = mode_of(&storage).map_err(|fault| list_damaged(path, &fault))?;
+        let mut findings = storage.findings.clone();
+        let config = config.unwrap_or_else(|| {
+            let what = "its config is lost or damaged; it was read without it";
+            let advice = "copy the backups to another place; borg itself needs the config";
+            findings.push(Finding::new(Severity::Warning, shown(path), what, advice));
+            RepositoryConfig::default()
+        });
         let secrets = if mode.is_keyed { Some(open_key(path, mode, &config, unlock)?) } else { None };
         let opener = Opener::new(mode, secrets).map_err(|bad| key_damaged(path, bad))?;
 
-        let mut findings = storage.findings.clone();
         if config.key.is_some() && !mode.is_keyed {
             let what = "the repository has a key, but its content is neither encrypted nor authenticated";
             let advice = "if it was encrypted once, somebody may have put another one in its place";
@@ -239,7 +243,7 @@ pub(super) fn refusal(path: &Path) -> Option<ReadError> {
 
 /// Opens the key: with the empty passphrase, then with all that the caller has.
 fn open_key(path: &Path, mode: Mode, config: &RepositoryConfig, unlock: &mut dyn Unlock) -> Result<Secrets, ReadError> {
-    let repository = key::parse_id(config.id.as_bytes());
+    let repository = config.id.as_ref().and_then(|id| key::parse_id(id.as_bytes()));
     let locked = find_key(path, mode, config, repository.as_ref(), unlock)?;
     let place = format!("'{}'", shown(path));
     let mut passphrase = Some(crate::model::secret::Secret::new(Vec::new()));
@@ -283,6 +287,12 @@ fn find_key(
     }
     match &config.key {
         Some(text) => key::parse(text.as_bytes()).map_err(|bad| key_damaged(path, bad)),
-        None => Err(ReadError::NeedsKeyFile(format!("'{}'", shown(path)))),
+        None => {
+            let why = match config.id.is_none() && !mode.is_key_outside {
+                true => "is encrypted, and its key was lost with its config",
+                false => "is encrypted with a key that is kept in a file of its own",
+            };
+            Err(ReadError::NeedsKeyFile(format!("'{}' {why}", shown(path))))
+        }
     }
 }

@@ -6,7 +6,7 @@
 use super::Fault;
 use super::index::{Deletions, Index, replay};
 use crate::formats::borg::item::Chunk;
-use crate::formats::borg::segment::{self, COMMIT, HEAD, Kind, MAGIC, MAGIC_OF_ATTIC};
+use crate::formats::borg::segment::{self, COMMIT, FOLDER, HEAD, Kind, MAGIC, MAGIC_OF_ATTIC};
 use crate::formats::borg::{LONGEST_ENTRY, ObjectId, index};
 use crate::model::finding::{Finding, Severity};
 use crate::source::ReadError;
@@ -51,7 +51,7 @@ impl Storage {
     /// Looks at the files below `path`.
     pub(super) fn open(path: &Path) -> Result<Storage, ReadError> {
         let mut findings = Vec::new();
-        let mut segments = list_segments(&path.join("data"), &mut findings)?;
+        let mut segments = list_segments(&path.join(FOLDER), &mut findings)?;
         if let Some(first) = segments.values().next()
             && starts_with(first, MAGIC_OF_ATTIC)
         {
