@@ -6,10 +6,11 @@ mod common;
 
 use common::archives::collect;
 use common::crafted::*;
-use common::disks::{Kernel, blank, run};
+use common::disks::{Kernel, blank, cannot_mount, run};
 use common::failing::{BLOCK, FailingDisk, cannot_fail};
 use common::repositories::*;
 use common::rescue::{LIFEBOAT, lifeboat};
+use common::slow::SlowFolder;
 use lifeboat::model::entry::EntryKind;
 use lifeboat::model::finding::Severity;
 use lifeboat::source::{self, NoPassphrase};
@@ -17,6 +18,8 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 #[test]
 fn an_archive_in_the_form_of_borg_1_0_is_read() {
@@ -275,6 +278,32 @@ fn a_repository_whose_config_is_lost_is_found_and_read_with_the_key_that_was_kep
     let other = tempfile::tempdir().unwrap();
     write(&other.path().join("data/0/1"), b"something else");
     assert!(source::list(other.path(), &mut NoPassphrase).unwrap().repositories.is_empty());
+}
+
+#[test]
+fn a_repository_on_another_machine_is_asked_for_several_pieces_at_once() {
+    let lacking = cannot_mount(&[]).or((!Path::new("/dev/fuse").exists()).then(|| "the kernel has no FUSE".into()));
+    if let Some(why) = lacking {
+        eprintln!("SKIPPED: {why}");
+        return;
+    }
+    let Some(borg) = borgs().pop() else { return };
+    let tree = tempfile::tempdir().unwrap();
+    for n in 0..20 {
+        write(&tree.path().join(format!("files/{n}")), &noise(n + 1, 500_000));
+    }
+    let repository = Repository::new(&borg, "repokey", "secret");
+    repository.create("a", "none", tree.path());
+    let slow = SlowFolder::new(&repository.path(), Duration::from_millis(150));
+    let read = |path: &Path| {
+        let mut archive = source::open_location(path, None, &mut repository.keys()).unwrap();
+        collect(archive.as_mut()).unwrap().0
+    };
+    let here = read(&repository.path());
+    assert_eq!(read(slow.point.path()), here);
+    let (all, at_once) = (slow.asked.all.load(Ordering::Relaxed), slow.asked.at_once.load(Ordering::Relaxed));
+    println!("{all} reads, up to {at_once} at once");
+    assert!(at_once >= 3, "only {at_once} of {all} reads at once");
 }
 
 #[test]

@@ -13,3 +13,4 @@ pub mod recorder;
 pub mod repositories;
 pub mod rescue;
 pub mod scenes;
+pub mod slow;
