@@ -191,9 +191,9 @@ fn a_failing_or_full_disk_is_never_success_and_is_told_truthfully() {
     let traced = prepared(&ends, Some(MIDDLE));
     let resume = ends.scene.points(|trace| ends.scene.traced_on("resume", &traced, trace));
     cases.extend(resume.into_iter().map(|point| ("resume", Some(MIDDLE), point)));
-    let actions = ["eio", "enospc", "erofs"];
+    let actions = ["eio", "enospc", "erofs", "eintr", "short"];
     let all: Vec<_> = cases.iter().flat_map(|case| actions.map(|action| (case, action))).collect();
-    let some = sample(&all, 17);
+    let some = sample(&all, 29);
     let wrong = in_parallel(&some, |((command, start, point), action)| {
         let fault = format!("{}:{}:{action}", point.0, point.1);
         let then: &[&str] = if *command == "commit" { &["commit"] } else { &["resume", "undo"] };

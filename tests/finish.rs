@@ -354,13 +354,15 @@ fn after_14_days_or_a_commit_the_old_data_and_all_of_lifeboat_but_its_journal_ar
     assert_eq!((due(), due()), ("restored".into(), "restored".into()));
     assert!(old.exists());
     // Fifteen days pass.
-    let journal = case.root().join(format!("var/lib/lifeboat/restores/{}/journal", scene.plan));
-    let text = fs::read_to_string(&journal).unwrap();
+    let own = case.root().join(format!("var/lib/lifeboat/restores/{}", scene.plan));
+    let text = fs::read_to_string(own.join("journal")).unwrap();
     let line = text.lines().find(|line| line.contains("\"settled\"")).unwrap();
     let at: i64 = line.split("\"at\":").nth(1).unwrap().trim_end_matches('}').parse().unwrap();
     let earlier = line[9..].replace(&at.to_string(), &(at - 15 * 24 * 3600).to_string());
     let changed = format!("{:08x} {earlier}", crc32(earlier.as_bytes()));
-    fs::write(&journal, text.replace(line, &changed)).unwrap();
+    for copy in ["journal", "journal-copy"] {
+        fs::write(own.join(copy), text.replace(line, &changed)).unwrap();
+    }
     assert_eq!(due(), "committed");
     let left =
         take(&case.root(), &|path| path.starts_with("var/lib/lifeboat") || path.starts_with("etc/systemd/system"));
@@ -369,8 +371,9 @@ fn after_14_days_or_a_commit_the_old_data_and_all_of_lifeboat_but_its_journal_ar
         .filter(|(_, what)| !what.starts_with("directory"))
         .map(|(path, _)| String::from_utf8_lossy(path).into_owned())
         .collect();
-    let kept = format!("var/lib/lifeboat/restores/{}/", scene.plan);
-    assert_eq!(files, ["var/lib/lifeboat/lock".to_owned(), format!("{kept}journal"), format!("{kept}owners")]);
+    let kept = ["journal", "journal-copy", "owners"];
+    let kept = kept.map(|name| format!("var/lib/lifeboat/restores/{}/{name}", scene.plan));
+    assert_eq!(files, [&["var/lib/lifeboat/lock".to_owned()], &kept[..]].concat());
     assert!(case.root().join("var/lib/git/one.git/HEAD").exists());
 }
 

@@ -21,8 +21,9 @@ fn all(root: &Path) -> Snapshot {
     take(root, &|path| !path.ends_with("lock"))
 }
 
-fn journal(onto: &Path, scene: &Scene) -> PathBuf {
-    onto.join(format!("var/lib/lifeboat/restores/{}/journal", scene.plan))
+/// The two copies of the journal.
+fn journals(onto: &Path, scene: &Scene) -> [PathBuf; 2] {
+    ["journal", "journal-copy"].map(|name| onto.join(format!("var/lib/lifeboat/restores/{}/{name}", scene.plan)))
 }
 
 #[test]
@@ -136,7 +137,7 @@ fn a_second_run_at_the_same_time_is_refused() {
 }
 
 #[test]
-fn a_damaged_journal_is_not_acted_upon() {
+fn a_journal_that_is_damaged_in_both_copies_is_not_acted_upon() {
     if cannot_run() {
         return;
     }
@@ -144,11 +145,12 @@ fn a_damaged_journal_is_not_acted_upon() {
     for fault in [None, Some("exchange.after:3:kill")] {
         let onto = scene.fresh();
         scene.restore(&onto, fault);
-        let journal = journal(&onto, &scene);
-        let mut bytes = fs::read(&journal).unwrap();
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 4;
-        fs::write(&journal, bytes).unwrap();
+        for journal in journals(&onto, &scene) {
+            let mut bytes = fs::read(&journal).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 4;
+            fs::write(&journal, bytes).unwrap();
+        }
         let before = all(&onto);
         for command in ["status", "resume", "undo", "commit"] {
             let run = scene.on(command, &onto, None);
@@ -158,6 +160,62 @@ fn a_damaged_journal_is_not_acted_upon() {
         let run = scene.restore(&onto, None);
         assert_eq!(run.code, Some(20), "restore: {}", run.stderr);
         assert_eq!(difference(&before, &all(&onto)), "");
+    }
+}
+
+#[test]
+fn one_copy_of_the_journal_is_enough_to_go_on_or_back_whatever_happened_to_the_other() {
+    if cannot_run() {
+        return;
+    }
+    /// What happens to a copy, and whether it can only be damage: a power cut may end a file early.
+    type Damage = (&'static str, bool, fn(&Path));
+    let damages: [Damage; 6] = [
+        ("a flipped bit in the middle", true, |file| {
+            let mut bytes = fs::read(file).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 4;
+            fs::write(file, bytes).unwrap();
+        }),
+        ("zeros instead of its begin", true, |file| {
+            let mut bytes = fs::read(file).unwrap();
+            bytes[..512].fill(0);
+            fs::write(file, bytes).unwrap();
+        }),
+        ("a last line without its end", false, |file| {
+            let mut bytes = fs::read(file).unwrap();
+            *bytes.last_mut().unwrap() ^= 1;
+            fs::write(file, bytes).unwrap();
+        }),
+        ("half of it missing", false, |file| {
+            let bytes = fs::read(file).unwrap();
+            fs::write(file, &bytes[..bytes.len() / 2]).unwrap();
+        }),
+        ("all of it missing", false, |file| fs::remove_file(file).unwrap()),
+        ("a link in its place", true, |file| {
+            fs::remove_file(file).unwrap();
+            std::os::unix::fs::symlink("/etc/passwd", file).unwrap();
+        }),
+    ];
+    let ends = common::ends::Ends::new();
+    for (what, is_damage, damage) in damages {
+        for copy in 0..2 {
+            for (command, end) in [("resume", &ends.new_live), ("undo", &ends.old_live)] {
+                let onto = ends.scene.fresh();
+                assert_eq!(ends.scene.restore(&onto, Some("exchange.after:3:kill")).code, None);
+                let copies = journals(&onto, &ends.scene);
+                damage(&copies[copy]);
+                let what = format!("{what} in copy {copy}, then {command}");
+                let before = all(&onto);
+                assert_eq!(ends.check_status(&onto).as_deref(), Ok("interrupted"), "{what}");
+                assert_eq!(difference(&before, &all(&onto)), "", "{what}: status changed something");
+                let run = ok(ends.scene.on(command, &onto, None));
+                assert_eq!(run.stderr.contains("was damaged, and was made anew"), is_damage, "{what}: {}", run.stderr);
+                assert_eq!(difference(end, &live(&onto)), "", "{what}");
+                let [one, other] = copies.map(|copy| fs::read(copy).unwrap());
+                assert!(one == other && !one.is_empty(), "{what}: the copies differ afterwards");
+            }
+        }
     }
 }
 
@@ -172,8 +230,10 @@ fn a_last_record_that_was_cut_short_is_as_if_it_had_not_been_written() {
         let onto = scene.fresh();
         let run = scene.restore(&onto, Some(&format!("{point}:kill")));
         assert_eq!(run.code, None, "{}", run.stderr);
-        let journal = fs::OpenOptions::new().write(true).open(journal(&onto, &scene)).unwrap();
-        journal.set_len(journal.metadata().unwrap().len() - cut).unwrap();
+        for journal in journals(&onto, &scene) {
+            let journal = fs::OpenOptions::new().write(true).open(journal).unwrap();
+            journal.set_len(journal.metadata().unwrap().len() - cut).unwrap();
+        }
         ok(scene.on("undo", &onto, None));
         assert_eq!(difference(&old, &snapshot(&onto)), "");
     }
@@ -342,7 +402,7 @@ fn what_was_staged_is_used_again() {
         let _ = fs::remove_dir_all(&onto.path);
         sh(&format!("cp -a '{}' '{}'", scene.original().display(), onto.display()));
         assert_eq!(scene.restore(&onto, Some(&format!("journal.after:{n}:kill"))).code, None);
-        let text = fs::read_to_string(journal(&onto, &scene)).unwrap();
+        let text = fs::read_to_string(&journals(&onto, &scene)[0]).unwrap();
         if text.matches("\"record\":\"staged\"").count() == 2 {
             seen = Some((inode("0"), inode("1"), inode("2")));
             break;

@@ -97,6 +97,7 @@ pub fn finish(scene: &Scene) -> Result<Outcome, RestoreError> {
     }
     for id in waiting {
         let restore = Restore::go_on(scene.root.again().map_err(doing("opening the box's root"))?, &id)?;
+        restore.remark().into_iter().for_each(scene.talk);
         why = Run::new(scene, &machine, &log, restore).run()?;
         if why.is_some() {
             break;

@@ -32,7 +32,8 @@ pub fn carry_out(host: &Host, prepared: Prepared, consent: &Consent, progress: &
         Restore::begin(root, plan, consent).map_err(|error| Failure::of_restore(&error, restore::data_on(&again)))?;
     // An open handle would keep the box from being unmounted at the end.
     drop(again);
-    let notes = drive(host, &target, &mut restore, Some((&mut *archive, &owners)), program, progress)?;
+    let mut notes: Vec<String> = restore.remark().map(str::to_owned).into_iter().collect();
+    notes.extend(drive(host, &target, &mut restore, Some((&mut *archive, &owners)), program, progress)?);
     let status = stand(&restore)?;
     let_go(restore, target)?;
     let ending = if losses { Ending::DoneWithLosses } else { Ending::Done };
@@ -44,14 +45,14 @@ pub fn resume(host: &Host, onto: &Path, progress: &dyn Progress) -> Result<Done,
     let _watched = Watched::by(progress);
     let (target, mut restore) = take_up(host, onto)?;
     let program = program::find(&target.installation.architecture);
-    let mut notes = Vec::new();
+    let mut notes: Vec<String> = restore.remark().map(str::to_owned).into_iter().collect();
     if restore.is_going_back() {
-        notes = go_back(host, &target, &mut restore, progress)?;
+        notes.extend(go_back(host, &target, &mut restore, progress)?);
     } else if restore.is_committing() {
         let committed = restore.commit(host.commands().as_ref(), &target.root, progress);
         committed.map_err(|error| Failure::of_restore(&error, restore.data_state()))?;
     } else {
-        notes = drive(host, &target, &mut restore, None, program, progress)?;
+        notes.extend(drive(host, &target, &mut restore, None, program, progress)?);
     }
     let went_back = restore.is_going_back();
     let status = stand(&restore)?;
@@ -64,7 +65,8 @@ pub fn resume(host: &Host, onto: &Path, progress: &dyn Progress) -> Result<Done,
 pub fn undo(host: &Host, onto: &Path, progress: &dyn Progress) -> Result<Done, Failure> {
     let _watched = Watched::by(progress);
     let (target, mut restore) = take_up(host, onto)?;
-    let notes = go_back(host, &target, &mut restore, progress)?;
+    let mut notes: Vec<String> = restore.remark().map(str::to_owned).into_iter().collect();
+    notes.extend(go_back(host, &target, &mut restore, progress)?);
     let status = stand(&restore)?;
     let_go(restore, target)?;
     Ok(Done { ending: Ending::Done, status, notes })
@@ -101,8 +103,9 @@ pub fn commit(host: &Host, onto: &Path, progress: &dyn Progress) -> Result<Done,
     let committed = restore.commit(host.commands().as_ref(), &target.root, progress);
     committed.map_err(|error| Failure::of_restore(&error, restore.data_state()))?;
     let status = stand(&restore)?;
+    let notes = restore.remark().map(str::to_owned).into_iter().collect();
     let_go(restore, target)?;
-    Ok(Done { ending: Ending::Done, status, notes: Vec::new() })
+    Ok(Done { ending: Ending::Done, status, notes })
 }
 
 fn take_up(host: &Host, onto: &Path) -> Result<(Target, Restore), Failure> {

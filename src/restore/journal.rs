@@ -1,10 +1,14 @@
 //! The journal of a restore: an append-only file on the target that says at every moment what was done and what is
-//! about to be done.
+//! about to be done. There are two copies of it, alike byte for byte.
 //!
-//! Form: one record per line, `<crc32 of the JSON, 8 hexadecimal digits> <JSON>`, in the file
-//! `var/lib/lifeboat/restores/<plan id>/journal`. The first record is the plan itself. Every record is on the medium
-//! before [`Journal::write`] returns. A power cut can cut the last line short: such a tail is dropped when the
-//! journal is opened; a bad line anywhere else means that the journal is damaged, and nothing is done on its word.
+//! Form: one record per line, `<crc32 of the JSON, 8 hexadecimal digits> <JSON>`, in the files
+//! `var/lib/lifeboat/restores/<plan id>/journal` and `journal-copy`. The first record is the plan itself. Every record is
+//! on the medium in both before [`Journal::write`] returns, in one after the other. A power cut can cut the last line of
+//! one of them short, or keep it from the copy: such a tail is dropped when the journal is opened. A line that is bad in
+//! one of them is taken from the other, where it lies at the same place; one that is bad in both, or that says different
+//! things in them, means that the journal is damaged, and nothing is done on its word.
+
+mod copies;
 
 use crate::model::app::AppId;
 use crate::model::digest::TreeDigest;
@@ -13,13 +17,12 @@ use crate::model::path::RelPath;
 use crate::model::plan::{PlanId, RestorePlan};
 use crate::sys::dir::Dir;
 use crate::sys::fault;
+use copies::{COPIES, Copy};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Read, Write};
-
-/// Longest journal that is read back: a plan of every app is far below.
-const LARGEST: u64 = 64 << 20;
+use std::io;
+use std::os::unix::fs::FileExt;
 
 /// One line of the journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -203,12 +206,14 @@ pub enum JournalError {
 /// An open journal with everything that it says so far.
 #[derive(Debug)]
 pub struct Journal {
-    file: File,
+    files: [File; 2],
     records: Vec<Record>,
-    /// Length of the file up to its last whole record.
+    /// Length of the files up to their last whole record.
     whole: u64,
-    /// Whether a write failed, so that a part of a line may lie behind that.
+    /// Whether a write failed, so that more may lie behind that.
     torn: bool,
+    /// Whether one of the copies had to be made anew from the other.
+    mended: bool,
 }
 
 fn failed(doing: &'static str) -> impl FnOnce(io::Error) -> JournalError {
@@ -218,43 +223,49 @@ fn failed(doing: &'static str) -> impl FnOnce(io::Error) -> JournalError {
 impl Journal {
     /// Starts a journal in `dir` with the plan as its first record.
     pub fn start(dir: &Dir, plan: RestorePlan) -> Result<Journal, JournalError> {
-        let file = dir.create_file(b"journal").map_err(failed("creating"))?;
-        let mut journal = Journal { file, records: Vec::new(), whole: 0, torn: false };
+        let [one, other] = COPIES.map(|name| dir.create_file(name));
+        let files = [one.map_err(failed("creating"))?, other.map_err(failed("creating"))?];
+        let mut journal = Journal { files, records: Vec::new(), whole: 0, torn: false, mended: false };
         journal.write(Record::Plan { plan: Box::new(plan) })?;
         dir.sync().map_err(failed("creating"))?;
         Ok(journal)
     }
 
-    /// Opens the journal in `dir`; drops a last line that a power cut left incomplete.
-    pub fn open(dir: &Dir) -> Result<Journal, JournalError> {
-        let file = dir.append_file(b"journal").map_err(failed("opening"))?;
-        let mut text = Vec::new();
-        (&file).take(LARGEST).read_to_end(&mut text).map_err(failed("reading"))?;
-        let (records, whole) = parse(&text)?;
-        if whole < text.len() {
-            file.set_len(whole as u64).and_then(|()| file.sync_all()).map_err(failed("repairing"))?;
-        }
-        Ok(Journal { file, records, whole: whole as u64, torn: false })
+    /// Whether `dir` holds one.
+    pub fn is_in(dir: &Dir) -> io::Result<bool> {
+        let [one, other] = COPIES.map(|name| dir.stat_child(name));
+        Ok(one?.is_some() || other?.is_some())
     }
 
-    /// Reads a journal without writing to it, even where its last line is incomplete.
+    /// Opens the journal in `dir`. Before anything is done on its word, both copies hold all of it again.
+    pub fn open(dir: &Dir) -> Result<Journal, JournalError> {
+        let copies = Copy::both(dir)?;
+        let (records, text) = Copy::agree(&copies)?;
+        let mended = copies::mend(dir, &copies, &text).map_err(failed("repairing"))?;
+        let [one, other] = COPIES.map(|name| dir.append_file(name));
+        let files = [one.map_err(failed("opening"))?, other.map_err(failed("opening"))?];
+        Ok(Journal { files, records, whole: text.len() as u64, torn: false, mended })
+    }
+
+    /// Reads a journal without writing to it, whatever its copies lack.
     pub fn read(dir: &Dir) -> Result<Vec<Record>, JournalError> {
-        let mut text = Vec::new();
-        let file = dir.read_file(b"journal").map_err(failed("opening"))?;
-        file.take(LARGEST).read_to_end(&mut text).map_err(failed("reading"))?;
-        Ok(parse(&text)?.0)
+        Ok(Copy::agree(&Copy::both(dir)?)?.0)
     }
 
     /// Appends a record; it is on the medium when this returns.
     pub fn write(&mut self, record: Record) -> Result<(), JournalError> {
-        fault::point("journal.before").map_err(failed("writing"))?;
         let line = line(&record).map_err(failed("writing"))?;
         if self.torn {
             // A line that follows half of another one would damage the journal for good.
-            self.file.set_len(self.whole).map_err(failed("repairing"))?;
+            self.files.iter().try_for_each(|file| file.set_len(self.whole)).map_err(failed("repairing"))?;
         }
         self.torn = true;
-        self.file.write_all(&line).and_then(|()| self.file.sync_data()).map_err(failed("writing"))?;
+        // One after the other: what happens to the one that is being written cannot happen to both.
+        for file in &self.files {
+            fault::write("journal.data", &line, |bytes| file.write_all_at(bytes, self.whole))
+                .and_then(|()| file.sync_data())
+                .map_err(failed("writing"))?;
+        }
         self.torn = false;
         self.whole = self.whole.saturating_add(line.len() as u64);
         self.records.push(record);
@@ -264,6 +275,11 @@ impl Journal {
     /// Everything written so far.
     pub fn records(&self) -> &[Record] {
         &self.records
+    }
+
+    /// Whether one of the copies was damaged when the journal was opened, and was made anew from the other.
+    pub fn was_mended(&self) -> bool {
+        self.mended
     }
 }
 
@@ -280,30 +296,43 @@ fn line(record: &Record) -> io::Result<Vec<u8>> {
     Ok(format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes())).into_bytes())
 }
 
-/// Parses a journal: its records, and how many bytes of it are whole lines.
+/// Parses one copy of a journal: its records, and how many bytes of it are whole lines.
 pub fn parse(text: &[u8]) -> Result<(Vec<Record>, usize), JournalError> {
-    let mut records = Vec::new();
-    let mut whole = 0;
-    for (number, line) in text.split_inclusive(|&b| b == b'\n').enumerate() {
-        match parse_line(line) {
-            Ok(record) => {
-                let is_plan = matches!(record, Record::Plan { .. });
-                if is_plan != (number == 0) {
-                    return Err(damaged(number, "the plan must be the first record, once"));
+    merge([text, b""]).map(|(records, text)| (records, text.len()))
+}
+
+/// Reads two copies together, line by line: a line is taken from the one in which it is good. Returns the records, and
+/// their lines.
+pub fn merge(copies: [&[u8]; 2]) -> Result<(Vec<Record>, Vec<u8>), JournalError> {
+    let (mut records, mut text) = (Vec::new(), Vec::new());
+    loop {
+        let number = records.len();
+        let (mut good, mut bad) = (None, None);
+        for rest in copies.map(|copy| copy.get(text.len()..).unwrap_or_default()) {
+            let line = rest.split_inclusive(|&b| b == b'\n').next().unwrap_or_default();
+            match (parse_line(line), &good) {
+                (Ok(_), Some((other, _))) if *other != line => {
+                    return Err(damaged(number, "its two copies say different things"));
                 }
-                records.push(record);
-                whole += line.len();
+                (Ok(record), _) => good = Some((line, record)),
+                // Only the end of the file can be the mark of a power cut: a line that is cut, or blocks of zeros.
+                (Err(_), _) if is_torn(rest) => {}
+                (Err(what), _) => bad = Some(what),
             }
-            // Only the end of the file can be the mark of a power cut: a line that is cut, or blocks of zeros.
-            Err(_) if number > 0 && is_torn(text.get(whole..).unwrap_or_default()) => break,
-            Err(_) if is_torn(text) => return Err(JournalError::NeverBegan),
-            Err(what) => return Err(damaged(number, &what)),
+        }
+        match (good, bad) {
+            (Some((_, record)), _) if matches!(record, Record::Plan { .. }) != (number == 0) => {
+                return Err(damaged(number, "the plan must be the first record, once"));
+            }
+            (Some((line, record)), _) => {
+                text.extend_from_slice(line);
+                records.push(record);
+            }
+            (None, Some(what)) => return Err(damaged(number, &what)),
+            (None, None) if number == 0 => return Err(JournalError::NeverBegan),
+            (None, None) => return Ok((records, text)),
         }
     }
-    if records.is_empty() {
-        return Err(JournalError::NeverBegan);
-    }
-    Ok((records, whole))
 }
 
 fn damaged(number: usize, what: &str) -> JournalError {
@@ -382,6 +411,15 @@ mod tests {
     }
 
     #[test]
+    fn copies_that_say_different_things_are_not_believed() {
+        let record = |step| line(&Record::Exchanged { step }).unwrap();
+        let text = sample();
+        let (one, other) = ([&text[..], &record(1)].concat(), [&text[..], &record(2)].concat());
+        assert_eq!(merge([&one, &text]).unwrap().0.len(), 4);
+        assert!(matches!(merge([&one, &other]), Err(JournalError::Damaged { line: 4, .. })));
+    }
+
+    #[test]
     fn blocks_of_zeros_at_the_end_are_a_power_cut_too() {
         let mut text = sample();
         text.extend_from_slice(&[0; 512]);
@@ -399,6 +437,34 @@ mod tests {
                 Ok((records, _)) => prop_assert!(records.len() < before.len() && before.starts_with(&records)),
                 Err(JournalError::Damaged { .. } | JournalError::NeverBegan) => {}
                 Err(error) => prop_assert!(false, "{error}"),
+            }
+        }
+
+        #[test]
+        fn what_is_wrong_in_one_copy_is_taken_from_the_other(
+            position in 0usize..2000, flip in 1u8..=255, cut in 0usize..2000, first: bool,
+        ) {
+            let (whole, mut text) = (sample(), sample());
+            text.truncate(cut.max(1));
+            let position = position % text.len();
+            text[position] ^= flip;
+            let copies = if first { [&text[..], &whole] } else { [&whole, &text[..]] };
+            prop_assert_eq!(merge(copies).unwrap().1, whole);
+        }
+
+        #[test]
+        fn two_copies_that_are_wrong_in_different_lines_are_still_one_journal(a in 0usize..2000, b in 0usize..2000) {
+            let whole = sample();
+            let (a, b) = (a % whole.len(), b % whole.len());
+            let line = |at: usize| whole[..at].iter().filter(|&&byte| byte == b'\n').count();
+            let broken = |at: usize| {
+                let mut text = whole.clone();
+                text[at] ^= 1;
+                text
+            };
+            match merge([&broken(a), &broken(b)]) {
+                Ok((_, text)) => prop_assert!(text == whole || (line(a) == line(b) && whole.starts_with(&text))),
+                Err(_) => prop_assert_eq!(line(a), line(b)),
             }
         }
 

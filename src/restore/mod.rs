@@ -236,6 +236,14 @@ impl Restore {
         self.journal.records()
     }
 
+    /// What the user should know of the journal, where there is something.
+    pub fn remark(&self) -> Option<&'static str> {
+        self.journal.was_mended().then_some(
+            "One of the two copies of the restore's journal was damaged, and was made anew from the other one. The box's disk \
+             may be failing.",
+        )
+    }
+
     /// In which state the user's data is.
     pub fn data_state(&self) -> DataState {
         status::data_state(&self.root, &self.plan, self.records())

@@ -335,8 +335,7 @@ impl Stager<'_> {
         let owner = self.owners.map(&entry.owner, &destination);
         if !self.owners.knows(&entry.owner) {
             let line = unknown_owner(staging.step, entry, &destination).map_err(io::Error::from)?;
-            fault::point("write.data")?;
-            self.unknown_owners.write_all(&line)?;
+            fault::write("write.data", &line, |bytes| self.unknown_owners.write_all(bytes))?;
         }
         let xattrs = self.owners.attributes(entry).map_err(|error| Trouble::Refused(error.to_string()))?;
         // A set-id program whose owner is not known here would run as root.
@@ -358,8 +357,7 @@ impl Stager<'_> {
             }
             hasher.update(piece);
             if !(sparse && piece.iter().all(|&b| b == 0)) {
-                fault::point("write.data")?;
-                file.write_all_at(piece, position)?;
+                fault::write("write.data", piece, |bytes| file.write_all_at(bytes, position))?;
             }
             position = position.saturating_add(length as u64);
             self.progress.event(Event::Advance { bytes: length as u64, entries: 0 });

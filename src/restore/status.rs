@@ -93,7 +93,7 @@ fn read_all(root: &Dir) -> Result<Vec<(Vec<Record>, RestorePlan)>, RestoreError>
     let mut all = Vec::new();
     for name in restores.names().map_err(failed())? {
         let directory = restores.child(&name).map_err(failed())?;
-        if directory.stat_child(b"journal").map_err(failed())?.is_none() {
+        if !Journal::is_in(&directory).map_err(failed())? {
             continue;
         }
         let records = match Journal::read(&directory) {

@@ -99,6 +99,7 @@ impl Ends {
             "var/lib/lifeboat/lock".to_owned(),
             "var/lib/lifeboat/restores".to_owned(),
             format!("{journal}/journal"),
+            format!("{journal}/journal-copy"),
             journal,
         ];
         let more: Vec<_> = left.keys().map(|path| String::from_utf8_lossy(path).into_owned()).collect();
@@ -112,7 +113,8 @@ impl Ends {
     /// it while it lost the record that it was made.
     pub fn is_undone_but_for_directories(&self, onto: &Path) -> Result<(), String> {
         self.is_old(onto)?;
-        let kept = ["var/lib/lifeboat/lock".into(), format!("var/lib/lifeboat/restores/{}/journal", self.scene.plan)];
+        let journal = format!("var/lib/lifeboat/restores/{}/journal", self.scene.plan);
+        let kept = ["var/lib/lifeboat/lock".into(), format!("{journal}-copy"), journal];
         let left = take(onto, &|path| path.starts_with("var/lib/lifeboat"));
         let files = left.iter().filter(|(_, what)| !what.starts_with("directory"));
         let paths: Vec<_> = files.map(|(path, _)| String::from_utf8_lossy(path).into_owned()).collect();
