@@ -6,7 +6,9 @@ mod common;
 
 use common::archives::collect;
 use common::boxes;
-use common::disks::{Kernel, blank, cannot_mount, digest, lacks, place, run, sfdisk, sh, wait_for_loops};
+use common::disks::{
+    Kernel, Loop, blank, cannot_mount, digest, filesystem, lacks, place, run, sfdisk, sh, wait_for_loops,
+};
 use common::rescue::{LIFEBOAT, Run, lifeboat};
 use expectrl::{Eof, Expect};
 use lifeboat::model::secret::Secret;
@@ -34,20 +36,16 @@ struct BoxDisk {
 impl BoxDisk {
     fn new() -> BoxDisk {
         let folder = tempfile::tempdir().unwrap();
-        let part = blank(&folder.path().join("part"), 40);
-        run("mkfs.ext4", &["-q", "-b", "4096", part.to_str().unwrap()]);
-        {
-            let mounted = Kernel::mount(&part, "loop");
-            boxes::system(mounted.path());
-            boxes::make_source(mounted.path());
-            let database = mounted.path().join("var/lib/plinth/plinth.sqlite3");
+        let part = filesystem(&folder.path().join("part"), 40, "mkfs.ext4 -q -b 4096", "", |root| {
+            boxes::system(root);
+            boxes::make_source(root);
+            let database = root.join("var/lib/plinth/plinth.sqlite3");
             let database = rusqlite::Connection::open(database).unwrap();
             database.execute_batch("DELETE FROM plinth_module").unwrap();
             for (name, version, ..) in boxes::APPS {
                 database.execute("INSERT INTO plinth_module VALUES (?1, ?2)", (name, version)).unwrap();
             }
-        }
-        wait_for_loops(&part);
+        });
         let disk = blank(&folder.path().join("disk"), 64);
         sfdisk(&disk, 512, "label: gpt\nstart=2048, size=40MiB\nsize=16MiB\n");
         place(&disk, PARTITION, &part);
@@ -262,21 +260,6 @@ fn lost_files_of_a_salvaged_disk_are_left_out_by_name_and_never_zeros() {
     let lost: Vec<_> = whole.iter().filter(|line| !rest.contains(*line)).collect();
     assert_eq!(lost.len(), 1, "{lost:?}");
     assert!(lost[0].starts_with(&victim));
-}
-
-/// A loop device.
-struct Loop(PathBuf);
-
-impl Loop {
-    fn new(file: &Path, options: &str) -> Loop {
-        Loop(sh(&format!("losetup {options} --find --show '{}'", file.display())).trim().into())
-    }
-}
-
-impl Drop for Loop {
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("/sbin/losetup").arg("-d").arg(&self.0).status();
-    }
 }
 
 #[test]

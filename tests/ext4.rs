@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::disks::{Kernel, blank, cannot_mount, poke, run, sh, wait_for_loops};
+use common::disks::{Kernel, blank, cannot_mount, filesystem, poke, run, sh, wait_for_loops};
 use lifeboat::formats::ReadAt;
 use lifeboat::formats::ext4::content::Content;
 use lifeboat::formats::ext4::tree::Found;
@@ -261,14 +261,8 @@ const FORMATS: [(&str, &str); 12] = [
 
 /// An image with odd content, by the kernel.
 fn image(folder: &Path, options: &str, names: u32) -> PathBuf {
-    let image = blank(&folder.join("image"), 96);
-    sh(&format!("mke2fs -q -F -N 12000 {options} {}", image.display()));
-    {
-        let mounted = Kernel::mount(&image, "loop");
-        fill(mounted.path(), names);
-    }
-    wait_for_loops(&image);
-    image
+    let make = format!("mke2fs -q -F -N 12000 {options}");
+    filesystem(&folder.join("image"), 96, &make, "", |root| fill(root, names))
 }
 
 fn cannot() -> bool {
@@ -307,18 +301,14 @@ fn a_path_is_found_as_the_system_itself_would_find_it() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let image = blank(&folder.path().join("image"), 16);
-    sh(&format!("mke2fs -q -F -t ext4 {}", image.display()));
-    {
-        let mounted = Kernel::mount(&image, "loop");
-        let at = |name: &str| mounted.path().join(name);
+    let image = filesystem(&folder.path().join("image"), 16, "mke2fs -q -F -t ext4", "", |root| {
+        let at = |name: &str| root.join(name);
         fs::create_dir_all(at("a/b")).unwrap();
         fs::write(at("a/b/file"), "found").unwrap();
         symlink("/a/b", at("absolute")).unwrap();
         symlink("../../../../a/./b/", at("a/up")).unwrap();
         symlink("round", at("round")).unwrap();
-    }
-    wait_for_loops(&image);
+    });
     let source = Source::open(&image).unwrap();
     let filesystem = Filesystem::open(&source).unwrap();
     let file = filesystem.find(b"a/b/file").unwrap().unwrap().number;
@@ -519,17 +509,14 @@ fn damage_without_checksums_never_stops_the_reader() {
     }
     for options in ["-t ext4 -O ^metadata_csum,^64bit -b 1024", "-t ext3 -b 1024"] {
         let folder = tempfile::tempdir().unwrap();
-        let image = blank(&folder.path().join("image"), 24);
-        sh(&format!("mke2fs -q -F {options} {}", image.display()));
-        {
-            let mounted = Kernel::mount(&image, "loop");
+        let make = format!("mke2fs -q -F {options}");
+        let image = filesystem(&folder.path().join("image"), 24, &make, "", |root| {
             for name in ["a", "b/c/d", "b/e"] {
-                fs::create_dir_all(mounted.path().join(name)).unwrap();
-                fs::write(mounted.path().join(name).join("file"), noise(3, 400_000)).unwrap();
+                fs::create_dir_all(root.join(name)).unwrap();
+                fs::write(root.join(name).join("file"), noise(3, 400_000)).unwrap();
             }
-            set_xattr(&mounted.path().join("a"), "user.x", &noise(1, 500));
-        }
-        wait_for_loops(&image);
+            set_xattr(&root.join("a"), "user.x", &noise(1, 500));
+        });
         let mut bytes = Vec::new();
         File::open(&image).unwrap().read_to_end(&mut bytes).unwrap();
         let used: Vec<usize> =
@@ -567,14 +554,10 @@ fn what_lost_its_folder_is_found_by_its_inode() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let image = blank(&folder.path().join("image"), 32);
-    sh(&format!("mke2fs -q -F -t ext4 -b 4096 {}", image.display()));
-    {
-        let mounted = Kernel::mount(&image, "loop");
-        fs::create_dir_all(mounted.path().join("var/lib/app")).unwrap();
-        fs::write(mounted.path().join("var/lib/app/data"), "what matters").unwrap();
-    }
-    wait_for_loops(&image);
+    let image = filesystem(&folder.path().join("image"), 32, "mke2fs -q -F -t ext4 -b 4096", "", |root| {
+        fs::create_dir_all(root.join("var/lib/app")).unwrap();
+        fs::write(root.join("var/lib/app/data"), "what matters").unwrap();
+    });
     // The root directory's block is gone.
     let shown = image.to_str().unwrap();
     let block = run("debugfs", &["-R", "bmap <2> 0", shown]);

@@ -360,9 +360,8 @@ fn ten_thousand_apps_in_a_manifest_are_judged_one_by_one() {
         .dir("var/lib/git")
         .file("var/lib/git/new", b"new")
         .manifest(&manifest(&apps));
-    let begun = std::time::Instant::now();
+    // Each run has a limit of its own for the time that it may take (`common::rescue::lifeboat`).
     let attack = attack("many apps", &gzip(&tar.end()));
-    assert!(begun.elapsed().as_secs() < 60, "{:?}", begun.elapsed());
     loot_stays("many apps", &attack);
     match attack.run.code {
         1 => assert!(attack.box_.root.join("var/lib/git/new").exists()),

@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::disks::{Kernel, blank, cannot_mount, digest, poke, run, sh};
+use common::disks::{Kernel, Loop, blank, cannot_mount, digest, filesystem, poke, run, sh};
 use common::failing::{BLOCK, FailingDisk, cannot_fail};
 use common::rescue::{Run, lifeboat};
 use lifeboat::formats::ReadAt;
@@ -464,25 +464,6 @@ fn the_failing_disk_itself_is_no_place_for_its_image() {
     }
 }
 
-/// A loop device.
-struct Loop(PathBuf);
-
-impl Loop {
-    fn new(file: &Path, options: &str) -> Loop {
-        Loop(sh(&format!("losetup {options} --find --show {}", file.display())).trim().into())
-    }
-
-    fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Loop {
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("/sbin/losetup").arg("-d").arg(&self.0).status();
-    }
-}
-
 /// A disk with a FreedomBox on its second partition, and blocks of it: the partition begins at 2 MiB.
 struct BoxDisk {
     folder: tempfile::TempDir,
@@ -494,16 +475,10 @@ const PARTITION: u64 = 2 << 20;
 impl BoxDisk {
     fn new() -> BoxDisk {
         let folder = tempfile::tempdir().unwrap();
-        let system = blank(&folder.path().join("system"), 40);
-        run("mke2fs", &["-q", "-F", "-t", "ext4", "-b", "4096", system.to_str().unwrap()]);
-        {
-            let mounted = Kernel::mount(&system, "loop");
-            common::disks::system(
-                mounted.path(),
-                &common::disks::System { hostname: "old", fstab: "", tables: "plinth" },
-            );
+        let system = filesystem(&folder.path().join("system"), 40, "mke2fs -q -F -t ext4 -b 4096", "", |root| {
+            common::disks::system(root, &common::disks::System { hostname: "old", fstab: "", tables: "plinth" });
             let put = |name: &str, seed: usize, length: usize| {
-                let path = mounted.path().join(name);
+                let path = root.join(name);
                 fs::create_dir_all(path.parent().unwrap()).unwrap();
                 fs::write(path, &noise(8 << 20)[seed..seed + length]).unwrap();
             };
@@ -512,9 +487,8 @@ impl BoxDisk {
             put("home/me/photo", 300_007, 2_000_000);
             put("home/me/letters/letter", 2_500_011, 8000);
             put("usr/bin/program", 3_000_017, 700_000);
-            std::fs::hard_link(mounted.path().join("home/me/photo"), mounted.path().join("home/me/again")).unwrap();
-        }
-        common::disks::wait_for_loops(&system);
+            std::fs::hard_link(root.join("home/me/photo"), root.join("home/me/again")).unwrap();
+        });
         // A new journal, in which no blocks of folders lie a second time.
         sh(&format!("tune2fs -O ^has_journal {0} && tune2fs -O has_journal {0}", system.display()));
         BoxDisk { folder, system }

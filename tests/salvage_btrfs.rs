@@ -5,7 +5,9 @@
 
 mod common;
 
-use common::disks::{Kernel, System, blank, cannot_mount, digest, place, run, sfdisk, sh, system, wait_for_loops};
+use common::disks::{
+    Kernel, System, blank, cannot_mount, digest, filesystem, place, run, sfdisk, sh, system, wait_for_loops,
+};
 use common::failing::{BLOCK, BadDisk};
 use common::rescue::{Run, lifeboat};
 use lifeboat::formats::ReadAt;
@@ -61,11 +63,7 @@ struct BoxDisk {
 impl BoxDisk {
     fn new() -> BoxDisk {
         let folder = tempfile::tempdir().unwrap();
-        let part = blank(&folder.path().join("part"), LENGTH);
-        run("mkfs.btrfs", &["-q", part.to_str().unwrap()]);
-        {
-            let mounted = Kernel::mount(&part, "loop,compress=zstd");
-            let root = mounted.path();
+        let part = filesystem(&folder.path().join("part"), LENGTH, "mkfs.btrfs -q", ",compress=zstd", |root| {
             system(root, &System { hostname: "old", fstab: "", tables: "plinth" });
             let put = |name: &str, content: &[u8]| {
                 let path = root.join(name);
@@ -86,8 +84,7 @@ impl BoxDisk {
             sh(&format!("chattr +C {}", root.join(UNCHECKED).display()));
             put(UNCHECKED, &noise(UNCHECKED_SEED, 2_000_000));
             sh(&format!("sync -f {}", root.display()));
-        }
-        wait_for_loops(&part);
+        });
         let disk = blank(&folder.path().join("disk"), LENGTH + 4);
         sfdisk(&disk, 512, &format!("label: gpt\nstart=4096, size={LENGTH}MiB\n"));
         place(&disk, PARTITION, &part);

@@ -193,31 +193,33 @@ impl Shown {
         }
         Ok(())
     }
+}
 
-    fn attributes(&self, inode: INodeNo) -> Option<FileAttr> {
-        let (kind, perm, size) = match inode {
-            INodeNo::ROOT => (FileType::Directory, 0o700, 0),
-            FILE => (FileType::RegularFile, 0o600, self.length),
-            _ => return None,
-        };
-        Some(FileAttr {
-            ino: inode,
-            size,
-            blocks: size.div_ceil(512),
-            atime: UNIX_EPOCH,
-            mtime: UNIX_EPOCH,
-            ctime: UNIX_EPOCH,
-            crtime: UNIX_EPOCH,
-            kind,
-            perm,
-            nlink: 1,
-            uid: 0,
-            gid: 0,
-            rdev: 0,
-            flags: 0,
-            blksize: BLOCK as u32,
-        })
-    }
+/// What is said of the inodes of a filesystem with one file of that length, which is number 2; `None` for all others.
+/// The disks of tests are shown in the same way.
+pub fn attributes(inode: INodeNo, length: u64) -> Option<FileAttr> {
+    let (kind, perm, size) = match inode {
+        INodeNo::ROOT => (FileType::Directory, 0o700, 0),
+        FILE => (FileType::RegularFile, 0o600, length),
+        _ => return None,
+    };
+    Some(FileAttr {
+        ino: inode,
+        size,
+        blocks: size.div_ceil(512),
+        atime: UNIX_EPOCH,
+        mtime: UNIX_EPOCH,
+        ctime: UNIX_EPOCH,
+        crtime: UNIX_EPOCH,
+        kind,
+        perm,
+        nlink: 1,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        flags: 0,
+        blksize: BLOCK as u32,
+    })
 }
 
 fn number(error: &io::Error) -> Errno {
@@ -226,14 +228,14 @@ fn number(error: &io::Error) -> Errno {
 
 impl Filesystem for Shown {
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        match self.attributes(FILE).filter(|_| parent == INodeNo::ROOT && name == self.name) {
+        match attributes(FILE, self.length).filter(|_| parent == INodeNo::ROOT && name == self.name) {
             Some(attributes) => reply.entry(&FOREVER, &attributes, Generation(0)),
             None => reply.error(Errno::ENOENT),
         }
     }
 
     fn getattr(&self, _: &Request, inode: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        match self.attributes(inode) {
+        match attributes(inode, self.length) {
             Some(attributes) => reply.attr(&FOREVER, &attributes),
             None => reply.error(Errno::ENOENT),
         }

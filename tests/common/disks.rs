@@ -170,6 +170,34 @@ pub fn wait_for_loops(image: &Path) {
     }
 }
 
+/// A new filesystem in a file of that length: what `make` makes of it, mounted with more options, and filled.
+pub fn filesystem(path: &Path, mib: u64, make: &str, options: &str, fill: impl FnOnce(&Path)) -> PathBuf {
+    let image = blank(path, mib);
+    sh(&format!("{make} '{}'", image.display()));
+    fill(Kernel::mount(&image, &format!("loop{options}")).path());
+    wait_for_loops(&image);
+    image
+}
+
+/// A loop device; it is detached when dropped.
+pub struct Loop(pub PathBuf);
+
+impl Loop {
+    pub fn new(file: &Path, options: &str) -> Loop {
+        Loop(sh(&format!("losetup {options} --find --show '{}'", file.display())).trim().into())
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = Command::new("/sbin/losetup").arg("-d").arg(&self.0).status();
+    }
+}
+
 /// A filesystem mounted by the kernel for a test; unmounted when dropped.
 pub struct Kernel {
     pub point: tempfile::TempDir,

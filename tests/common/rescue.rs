@@ -58,9 +58,12 @@ pub fn program_on_medium(folder: &Path) -> PathBuf {
     program
 }
 
-/// Runs the program.
+/// Runs the program. Whatever it is given to read, it must not take ten minutes of a processor: the kernel ends it then.
+/// Unlike time on the wall, that does not grow with what else the machine does.
 pub fn lifeboat<S: AsRef<OsStr>>(args: &[S]) -> Run {
-    let output = Command::new(LIFEBOAT).args(args).stdin(Stdio::null()).output().unwrap();
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "ulimit -t 600; exec \"$0\" \"$@\"", LIFEBOAT]).args(args);
+    let output = command.stdin(Stdio::null()).output().unwrap();
     Run {
         // A signal is no exit code: none of the tables has this one.
         code: output.status.code().unwrap_or(-1),
