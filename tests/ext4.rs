@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::disks::{Kernel, blank, cannot_mount, filesystem, poke, run, sh, wait_for_loops};
+use common::disks::{Kernel, cannot_mount, filesystem, poke, run, sh, wait_for_loops};
 use lifeboat::formats::ReadAt;
 use lifeboat::formats::ext4::content::Content;
 use lifeboat::formats::ext4::tree::Found;

@@ -5,9 +5,7 @@
 
 mod common;
 
-use common::disks::{
-    Kernel, System, blank, cannot_mount, digest, filesystem, place, run, sfdisk, sh, system, wait_for_loops,
-};
+use common::disks::{Kernel, System, blank, cannot_mount, digest, filesystem, place, run, sfdisk, sh, system};
 use common::failing::{BLOCK, BadDisk};
 use common::rescue::{Run, lifeboat};
 use lifeboat::formats::ReadAt;

@@ -55,6 +55,8 @@ pub(super) struct Census<'a> {
     is_forgetful: bool,
     /// Files ahead whose content was asked for, although they have a fingerprint; their paths hashed.
     wanted: HashSet<u64>,
+    /// The piece of a file that is being read.
+    buffer: Vec<u8>,
 }
 
 impl<'a> Census<'a> {
@@ -78,6 +80,7 @@ impl<'a> Census<'a> {
             last_parent: None,
             is_forgetful: false,
             wanted: HashSet::new(),
+            buffer: vec![0; 64 << 10],
         }
     }
 
@@ -97,17 +100,16 @@ impl<'a> Census<'a> {
     }
 
     /// Reads a file's content: its digest, and whether it ends as a dump must.
-    fn read_content(content: &mut dyn Read) -> Result<(Sha256Digest, bool), VisitError> {
+    fn read_content(&mut self, content: &mut dyn Read) -> Result<(Sha256Digest, bool), VisitError> {
         let (mut hasher, mut tail) = (Sha256::new(), Tail::default());
-        let mut buffer = vec![0; 64 << 10];
         loop {
-            let count = match content.read(&mut buffer) {
+            let count = match content.read(&mut self.buffer) {
                 Ok(0) => break,
                 Ok(count) => count,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(VisitError::Content(error)),
             };
-            let part = buffer.get(..count).unwrap_or_default();
+            let part = self.buffer.get(..count).unwrap_or_default();
             hasher.update(part);
             tail.push(part);
         }
@@ -205,7 +207,7 @@ impl Visitor for Census<'_> {
         let is_wanted = self.wanted.remove(&self.hasher.hash_one(entry.path.as_bytes())) || entry.fingerprint.is_none();
         let mut digest = None;
         if matches!(entry.kind, EntryKind::File { .. }) && (is_dump || (is_wanted && !roots.is_empty())) {
-            let (sum, complete) = Self::read_content(content)?;
+            let (sum, complete) = self.read_content(content)?;
             digest = Some(sum);
             if is_dump && self.dumps.len() < MOST_NAMES {
                 self.dumps.insert(entry.path.clone(), Dump { is_complete: complete, written: entry.mtime });

@@ -58,7 +58,8 @@ class Place:
         )
         consent = json.loads(plan.stdout)["id"]
         os.sync()
-        return timing.run([self.options.program, "restore", *request, "--consent", consent])
+        words = [self.options.program, "--json", "restore", *request, "--consent", consent]
+        return timing.run(words, mark=b'"stage"')
 
 
 def pack(tree, backup, packer):
@@ -94,6 +95,9 @@ def rows_of(name, runs):
         cells = [f"{name}: {what}", f"{timing.median(values, 'wall'):.2f}", f"{times[0]:.2f}", f"{times[1]:.2f}-{times[2]:.2f}"]
         cells.append(f"{GOAL:g}" if what == "restore" else "")
         yield cells + [f"{timing.median(values, 'cpu'):.2f}", f"{timing.peak(values):.0f}"]
+    rest = timing.ratio(runs["restore"], runs["tar"], "rest")
+    cells = [f"{name}: of it, agreed", f"{timing.median(runs['restore'], 'rest'):.2f}", f"{rest[0]:.2f}"]
+    yield cells + [f"{rest[1]:.2f}-{rest[2]:.2f}", "", "", ""]
 
 
 def parse_arguments():

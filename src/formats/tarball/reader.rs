@@ -206,8 +206,13 @@ impl<R: Read> Tarball<R> {
     }
 
     fn pass_over_content(&mut self) -> Result<(), TarError> {
-        let mut scratch = [0; 64 * BLOCK];
+        // Mostly only padding is left.
+        let (mut short, mut long) = ([0; BLOCK], Vec::new());
         while self.content.left > 0 {
+            if self.content.left > BLOCK as u64 && long.is_empty() {
+                long.resize(64 * BLOCK, 0);
+            }
+            let scratch = if long.is_empty() { &mut short[..] } else { &mut long[..] };
             let wanted = usize::try_from(self.content.left).unwrap_or(usize::MAX).min(scratch.len());
             let part = scratch.get_mut(..wanted).unwrap_or_default();
             if self.fill(part)? < wanted {
