@@ -3,7 +3,8 @@
 use crate::model::app::AppId;
 use crate::model::archive::ArchiveId;
 use crate::model::ending::exit_code_help;
-use crate::model::plan::{Extra, PlanId};
+use crate::model::extra::Extra;
+use crate::model::plan::PlanId;
 use crate::words::Language;
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
@@ -111,6 +112,9 @@ pub enum Command {
         /// The id of the plan that you read and agree to.
         #[arg(long, value_name = "PLAN_ID")]
         consent: PlanId,
+        /// Keep report.txt, report.json and full.log in this directory too; the box always has them.
+        #[arg(long, value_name = "DIR")]
+        report: Option<PathBuf>,
     },
     /// Say where the restore on a box stands; changes nothing.
     Status(OntoArgs),
@@ -188,8 +192,10 @@ pub struct PlanArgs {
     /// Only these apps; without it, all apps in the backup.
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     pub apps: Option<Vec<AppId>>,
-    /// Bring over besides apps, from the disk of an old box: accounts (people with their passwords, groups and SSH keys;
-    /// who is on the new box already stays as he is).
+    /// Bring over besides apps, from the disk of an old box: accounts (people with their passwords, groups and SSH keys),
+    /// names (host name and domains), networks (connections with their passwords; all but Wi-Fi come switched off),
+    /// backup-locations (with passphrases and schedules). What the new box has already stays as it is; its host name
+    /// does not.
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     pub extras: Vec<Extra>,
     /// Restore what is left of damaged apps too.
@@ -299,6 +305,9 @@ pub struct GuideArgs {
     /// Look into this directory as the root of a system or disk.
     #[arg(long, value_name = "DIR")]
     pub root: Vec<PathBuf>,
+    /// Keep report.txt, report.json and full.log of a restore in this directory too; the box always has them.
+    #[arg(long, value_name = "DIR")]
+    pub report: Option<PathBuf>,
     /// Take the answers from this file and ask nobody; a question without a fitting answer stops.
     #[arg(long, value_name = "FILE")]
     pub answers: Option<PathBuf>,

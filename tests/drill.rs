@@ -243,9 +243,16 @@ fn each_planted_fault_of_a_repository_is_found_and_named() {
     fs::write(largest, changed(whole.clone(), whole.len() / 2)).unwrap();
     finds(&place, &right, 15, "content", "");
     fs::write(largest, &whole[..whole.len() / 2]).unwrap();
-    assert_ne!(drill(&place, &right).code, 0);
+    finds(&place, &right, 10, "backup", "is damaged in the description of 'first'");
     fs::write(largest, &whole).unwrap();
     passes(&place, &right);
+    // The key itself.
+    let config = place.join("config");
+    let kept = fs::read_to_string(&config).unwrap();
+    let key = kept.find("key = ").unwrap() + 6;
+    fs::write(&config, format!("{}{}", &kept[..key + 40], &kept[key + 80..])).unwrap();
+    finds(&place, &right, 15, "content", "key");
+    fs::write(&config, &kept).unwrap();
     // No archive.
     repository.run(&["delete", &format!("{}::first", place.display())], Path::new("/"));
     finds(&place, &right, 10, "backup", "holds no backup");

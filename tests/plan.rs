@@ -8,6 +8,7 @@ mod common;
 
 use common::scenes::*;
 use lifeboat::model::archive::Generation;
+use lifeboat::model::ending::Ending;
 use lifeboat::model::finding::Verdict;
 use lifeboat::model::plan::{Action, BlockerKind, RestorePlan, Road, VersionVerdict};
 use lifeboat::model::site::LiveKind;
@@ -59,7 +60,7 @@ fn every_relation_of_versions_is_told_apart_and_a_target_that_is_too_old_gets_th
         .archived("avahi", Some(1), &[]);
     let plan = scene.plan();
     reads_as(&plan, "versions");
-    assert!(plan.has_losses());
+    assert_ne!(plan.ending(), Ending::Done);
     let named = scene.clone().chosen(&["ejabberd", "tiddlywiki"]).plan();
     reads_as(&named, "too-old-by-name");
     assert_eq!(blockers(&named), [BlockerKind::Version]);
@@ -144,7 +145,7 @@ fn configuration_of_another_debian_release_stays_out_and_mail_comes_back() {
     scene.unknown_owners = ["alice".to_owned(), "nobody-else".to_owned()].into();
     let plan = scene.plan();
     reads_as(&plan, "other-release");
-    assert!(!plan.has_losses(), "what the box has its own of is not lost");
+    assert_eq!(plan.ending(), Ending::Done, "what the box has its own of is not lost");
     assert_eq!(plan.unknown_owners.len(), 1);
 }
 
@@ -204,7 +205,7 @@ fn what_is_left_out_has_its_reason_and_is_a_loss_when_the_box_has_nothing_instea
     scene.summary.apps[2].paths.push(path("etc/wordpress/is_public"));
     let plan = scene.plan();
     reads_as(&plan, "left-out");
-    assert!(plan.has_losses());
+    assert_ne!(plan.ending(), Ending::Done);
     let named = scene.chosen(&["sharing"]).plan();
     assert_eq!(blockers(&named), [BlockerKind::Nothing]);
     assert!(named.blockers[0].what.contains("none of its data"), "{:?}", named.blockers);
@@ -221,7 +222,7 @@ fn two_apps_with_one_path_restore_it_once_and_the_other_one_takes_it_when_the_fi
     let plan = scene.plan();
     assert_eq!(plan.steps.iter().filter(|step| step.destination == path("var/lib/rspamd")).count(), 1);
     assert_eq!(plan.apps[1].left_out[0].reason, "it is restored with 'email'");
-    assert!(!plan.has_losses());
+    assert_eq!(plan.ending(), Ending::Done);
     let plan = scene.verdict("email", Verdict::Damaged).plan();
     assert_eq!((plan.apps[0].road, plan.apps[1].road), (Road::Blocked, Road::InPlace));
     reads_as(&plan, "shared-and-damaged");
@@ -274,7 +275,10 @@ fn what_a_user_would_not_expect_at_a_place_is_said() {
         .with("tiddlywiki", 1, &["var/lib/tiddlywiki"])
         .site("var/lib/git", |site| site.refusal = Some("\"var/lib/git\" is a mounted filesystem".into()));
     let plan = refused.plan();
-    assert_eq!((plan.apps[0].road, plan.apps[1].road, plan.has_losses()), (Road::Blocked, Road::InPlace, true));
+    assert_eq!(
+        (plan.apps[0].road, plan.apps[1].road, plan.ending()),
+        (Road::Blocked, Road::InPlace, Ending::DoneWithLosses)
+    );
     assert_eq!(blockers(&refused.chosen(&["gitweb"]).plan()), [BlockerKind::Target]);
 }
 
@@ -290,14 +294,14 @@ fn damage_stops_what_was_asked_for_and_lets_the_rest_through() {
     let plan = one.plan();
     reads_as(&plan, "damaged-one");
     assert!(plan.blockers.is_empty() && plan.steps.iter().all(|step| step.app == app("tiddlywiki")));
-    assert!(plan.has_losses());
+    assert_ne!(plan.ending(), Ending::Done);
     let named = one.clone().chosen(&["gitweb", "tiddlywiki"]).plan();
     reads_as(&named, "damaged-by-name");
     assert_eq!(blockers(&named), [BlockerKind::Damaged]);
     let mut accepted = one.clone().chosen(&["gitweb", "tiddlywiki"]);
     accepted.accept_damage = true;
     let accepted = accepted.plan();
-    assert!(accepted.blockers.is_empty() && accepted.steps.len() == 2 && accepted.has_losses());
+    assert!(accepted.blockers.is_empty() && accepted.steps.len() == 2 && accepted.ending() == Ending::Partial);
     let all = one.verdict("tiddlywiki", Verdict::Damaged).plan();
     assert_eq!(blockers(&all), [BlockerKind::Damaged, BlockerKind::Damaged]);
 

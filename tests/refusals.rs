@@ -1,7 +1,6 @@
 //! What is refused, with which exit code and which help; and that looking writes nothing.
 //!
-//! Codes of the table that no command of this version ends with: 12 (no encrypted backup is read yet), 16 (salvage comes
-//! later), 19 needs an undo that was cut off (tests/crash.rs). 130 is reached through the guide.
+//! 12 needs an encrypted backup (tests/keys.rs, tests/drill.rs), 14 a small disk (tests/restore_disks.rs).
 
 #![allow(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used, reason = "this is test code")]
 #![allow(missing_docs, reason = "names of tests are sentences")]
@@ -11,6 +10,7 @@ mod common;
 use common::disks;
 
 use common::archives::{RawTar, gzip, is_root, put};
+use common::repositories::noise;
 use common::rescue::{LIFEBOAT, Rescue, Run, SmallBox, assert_same, lifeboat, manifest, tree};
 use lifeboat::model::ending::{EXIT_CODES, exit_code_help};
 use std::fs;
@@ -199,6 +199,32 @@ fn every_exit_code_of_the_table_that_this_version_has_is_reached() {
     let (_, run) = Rescue::new(&put("mixed.tar.gz", &gzip(&mixed.end())), &box_.root).carry_out();
     run.ends(1);
     onto("undo").ends(0);
+    // 16: done, without an app that is damaged.
+    let two: [(&str, i64, &[&str], &[&str]); 2] =
+        [("tiddlywiki", 1, &["/var/lib/tiddlywiki"], &[]), ("bepasty", 3, &["/var/lib/bepasty"], &[])];
+    let apps = RawTar::new().dir("var/lib/tiddlywiki").file("var/lib/tiddlywiki/new.html", b"<html>new</html>\n");
+    let apps = apps.manifest(&manifest(&two)).dir("var/lib/bepasty").file("var/lib/bepasty/paste", &noise(7, 60_000));
+    let mut cut = gzip(&apps.end());
+    cut.truncate(cut.len() - 20_000);
+    let mut cut = Rescue::new(&put("cut.tar.gz", &cut), &box_.root);
+    cut.more.push("--accept-damage".to_owned());
+    cut.carry_out().1.ends(16);
+    onto("undo").ends(0);
+    // 18: cut off before the backup was read to its end; 19: going back was cut off, and ended.
+    let fault = |args: &[&std::ffi::OsStr], at: &str| {
+        let mut command = Command::new(LIFEBOAT);
+        command.args(args).arg("--onto").arg(&box_.root).env("LIFEBOAT_FAULT", at);
+        assert_eq!(command.output().unwrap().status.code(), None, "{at} does not cut it off");
+    };
+    let plan = Rescue::new(&good, &box_.root).plan().json()["id"].as_str().unwrap().to_owned();
+    let restore = ["restore", "--from"].map(std::ffi::OsStr::new);
+    let program = ["--program", LIFEBOAT, "--consent", &plan].map(std::ffi::OsStr::new);
+    fault(&[&restore[..], &[good.as_os_str()], &program[..]].concat(), "write.data:3:kill");
+    onto("resume").ends(18);
+    onto("undo").ends(0);
+    Rescue::new(&good, &box_.root).restore(&plan).ends(0);
+    fault(&["undo".as_ref()], "undo.exchanged:1:kill");
+    onto("resume").ends(19);
     // 75: something waits for the next attempt.
     let later = put("later.tar.gz", &backup_of("bepasty", 3, "var/lib/bepasty"));
     Rescue::new(&later, &box_.root).carry_out().1.ends(0);

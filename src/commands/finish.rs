@@ -9,6 +9,7 @@ use crate::finish::{self, Scene};
 use crate::handoff::{self, NextBoot};
 use crate::model::app::AppId;
 use crate::model::ending::Ending;
+use crate::model::extra::Extra;
 use crate::model::finish::Stand;
 use crate::model::progress::Progress;
 use crate::model::state::{DataState, RestoreState};
@@ -31,6 +32,12 @@ pub struct Left {
     pub status: Status,
     /// Why nothing could be tried, where that is so.
     pub why: Option<String>,
+    /// What came of the rest besides apps in this run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub besides: Vec<String>,
+    /// What of it still waits.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub extras_waiting: Vec<Extra>,
     /// What waits, as the job file says it; `None` where nothing waits.
     pub next_boot: Option<NextBoot>,
 }
@@ -40,6 +47,13 @@ impl View for Left {
         let mut lines = self.status.text();
         if let Some(why) = &self.why {
             lines += &text::wrap("", &format!("Nothing could be done: {why}. It is tried again."));
+        }
+        for sentence in &self.besides {
+            lines += &text::wrap("", &format!("{sentence}."));
+        }
+        if !self.extras_waiting.is_empty() {
+            let what: Vec<&str> = self.extras_waiting.iter().map(|extra| extra.title()).collect();
+            lines += &text::wrap("", &format!("Still to be brought over: {}.", what.join(", ")));
         }
         let progress: Vec<_> = self.status.standing.iter().flat_map(|details| &details.progress).collect();
         let is_new = |name: &AppId| {
@@ -76,13 +90,19 @@ pub fn finish(
     }
     let next_boot = handoff::read(&root).map_err(|error| failed(&error, &root))?;
     let standing = restore::standing(&root).map_err(|error| failed(&error, &root))?;
-    let left = Left { status: Status::of(standing), why: outcome.why, next_boot };
+    let extras_waiting = handoff::extras::waiting(&root).map_err(|error| failed(&error, &root))?;
+    let status = Status::of(standing);
+    let left = Left { status, why: outcome.why, besides: outcome.besides, extras_waiting, next_boot };
     if outcome.tried {
         let json = serde_json::to_vec_pretty(&left).unwrap_or_default();
         finish::keep_report(&root, &left.text(), &json).map_err(|error| failed(&error, &root))?;
     }
     output.show(&left).map_err(unprinted)?;
-    Ok(ending(&left.status))
+    Ok(match ending(&left.status) {
+        Ending::Done | Ending::DoneWithLosses if !left.extras_waiting.is_empty() => Ending::Waiting,
+        Ending::Done if outcome.has_lost => Ending::DoneWithLosses,
+        other => other,
+    })
 }
 
 /// Removes the old data when its days are over. The box runs this every day.

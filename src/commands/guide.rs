@@ -18,11 +18,12 @@ use std::sync::Arc;
 
 /// `lifeboat guide`.
 pub fn guide(host: &Host, args: &GuideArgs, plain: bool, progress: &dyn Progress) -> Result<Ending, Failure> {
-    let GuideArgs { image, root, answers, web, .. } = args;
+    let GuideArgs { image, root, report, answers, web, .. } = args;
+    let report = report.as_deref();
     match answers {
         _ if *web => shared(host, args, progress),
-        None => guide::run(host, image, root, prompt::prompter(plain).as_mut(), progress),
-        Some(file) => guide::run(host, image, root, &mut Answers::read(file)?, progress),
+        None => guide::run(host, image, root, report, prompt::prompter(plain).as_mut(), progress),
+        Some(file) => guide::run(host, image, root, report, &mut Answers::read(file)?, progress),
     }
 }
 
@@ -46,7 +47,7 @@ fn shared(host: &Host, args: &GuideArgs, progress: &dyn Progress) -> Result<Endi
     let mut asking = Asking(Arc::clone(&desk));
     let both = Both(progress, desk.as_ref());
     let ended = loop {
-        let ended = guide::run(host, &args.image, &args.root, &mut asking, &both);
+        let ended = guide::run(host, &args.image, &args.root, args.report.as_deref(), &mut asking, &both);
         // Whoever sits in front of the computer sees what comes next there.
         if !page.is_used() {
             break ended;

@@ -5,7 +5,7 @@ use crate::failure::Failure;
 use crate::model::app::AppId;
 use crate::model::archive::ArchiveId;
 use crate::model::ending::Ending;
-use crate::model::plan::{Extra, RestorePlan};
+use crate::model::plan::RestorePlan;
 use crate::model::progress::Progress;
 use crate::model::state::DataState;
 use crate::render::Output;
@@ -107,7 +107,7 @@ pub fn drill(
 
 /// The words of the command that carries out the plan for this request, without the consent.
 fn restore_command(request: &Request) -> Vec<String> {
-    let Request { from, archive, onto, apps, extras, accept_damage, program } = request;
+    let Request { from, archive, onto, apps, extras, accept_damage, program, papers: _ } = request;
     let shown = |path: &Path| path.to_string_lossy().into_owned();
     let (Backup::At(from) | Backup::OnBox(from)) = from;
     let mut words = vec!["lifeboat".to_owned(), "restore".to_owned(), "--from".to_owned(), shown(from)];
@@ -117,7 +117,8 @@ fn restore_command(request: &Request) -> Vec<String> {
     option("--archive", archive.as_ref().map(ToString::to_string));
     option("--onto", Some(shown(onto)));
     option("--apps", apps.as_ref().map(|apps| apps.iter().map(AppId::as_str).collect::<Vec<_>>().join(",")));
-    option("--extras", extras.contains(&Extra::Accounts).then(|| "accounts".to_owned()));
+    let extras: Vec<&str> = extras.iter().map(|extra| extra.as_str()).collect();
+    option("--extras", (!extras.is_empty()).then(|| extras.join(",")));
     option("--program", program.as_deref().map(shown));
     if *accept_damage {
         words.push("--accept-damage".to_owned());

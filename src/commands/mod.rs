@@ -77,8 +77,9 @@ fn carry_out(host: &Host, cli: &Cli, output: &Output, progress: &dyn Progress) -
         Command::Drill(args) => {
             with_keys(host, output, &args.keys, |unlock| look::drill(host, output, &rehearsal(args), unlock, progress))
         }
-        Command::Restore { plan, consent } => with_keys(host, output, &plan.keys, |unlock| {
-            write::restore(host, output, &request(plan), consent, unlock, progress)
+        Command::Restore { plan, consent, report } => with_keys(host, output, &plan.keys, |unlock| {
+            let request = Request { papers: report.clone(), ..request(plan) };
+            write::restore(host, output, &request, consent, unlock, progress)
         }),
         Command::Status(args) => look::status(host, output, &args.onto),
         Command::Resume(args) => write::resume(host, output, &args.onto, progress),
@@ -139,6 +140,7 @@ fn request(args: &PlanArgs) -> Request {
         extras: extras.clone(),
         accept_damage: *accept_damage,
         program: program.clone(),
+        papers: None,
     }
 }
 

@@ -7,7 +7,7 @@ use crate::model::archive::ArchiveId;
 use crate::model::ending::Ending;
 use crate::model::plan::PlanId;
 use crate::model::progress::{Event, Progress};
-use crate::render::Output;
+use crate::render::{Output, record};
 use crate::rescue::prepare::prepare;
 use crate::rescue::reach::{self, location};
 use crate::rescue::{Done, Request, carry};
@@ -27,7 +27,7 @@ pub fn restore(
     progress: &dyn Progress,
 ) -> Result<Ending, Failure> {
     let prepared = prepare(host, request, Access::Write, unlock, progress)?;
-    show(output, carry::carry_out(host, prepared, &Consent::to(consent.clone()), progress)?)
+    show(output, carry::carry_out(host, prepared, &Consent::to(consent.clone()), &record::papers, progress)?)
 }
 
 /// `lifeboat resume`.

@@ -6,6 +6,7 @@ the next line says whether its files are in place. What FreedomBox itself prints
 
 Written against plinth 23.6 to 26.11 and freedombox 26.12 to 26.15; uses only what `plinth --setup` and the web pages use.
 """
+import importlib
 import json
 import logging
 import os
@@ -14,6 +15,7 @@ import sys
 import threading
 import time
 
+import ground
 from answers import diagnose, fetch, started_by_sockets, state_directories, unanswered, unused
 from ground import PACKAGE, Failed, inside, module, must, reason, run
 
@@ -257,21 +259,23 @@ class Box:
                               actions=[{'type': 'dismiss'}], group='admin', dismissed=False)
         return {'new': True}
 
-
-    def do_accounts(self, people, groups):
-        """Create people and their groups, as far as they are not here, and say so on FreedomBox's pages."""
-        import accounts
-        brought = accounts.bring(people, groups, reason)
-        lines = [f'{name}: {why}' for name, why in brought['failed'].items()]
-        if brought['made']:
-            lines.append(f'Brought over: {", ".join(brought["made"])}. Their passwords are those of the old box.')
-        if brought['here']:
-            lines.append(f'Here before, and left as they are: {", ".join(brought["here"])}.')
+    def do_bring(self, kind, wanted):
+        """Make of one kind of extra what is not here, and say so on FreedomBox's pages."""
+        part = importlib.import_module(f'extras.{kind}')
+        came = {'made': [], 'here': [], 'failed': {}, 'lost': {}, 'notes': []}
+        part.bring(wanted, came, ground)
+        failed = came['failed'] | came['lost']
+        lines = [f'{name} was NOT brought over: {why}.' for name, why in failed.items()]
+        if came['made']:
+            lines.append(f'Brought over: {", ".join(came["made"])}. {part.MADE}')
+        if came['here']:
+            lines.append(f'Here before, and left as it is: {", ".join(came["here"])}.')
+        lines += came['notes']
         module('notification').Notification.update_or_create(
-            id='lifeboat-accounts', app_id='users', severity='error' if brought['failed'] else 'info',
-            title='Restore: user accounts', message=' '.join(lines).replace('{', '(').replace('}', ')'),
-            actions=[{'type': 'dismiss'}], group='admin', dismissed=False)
-        return brought
+            id=f'lifeboat-{kind}', app_id=part.APP, severity='error' if failed else 'info', title=part.TITLE,
+            message=' '.join(lines).replace('{', '(').replace('}', ')'), actions=[{'type': 'dismiss'}], group='admin',
+            dismissed=False)
+        return came
 
 
 def help_ejabberd(done):

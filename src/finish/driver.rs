@@ -4,6 +4,7 @@
 //! of the request, never of the whole run. Secrets in what FreedomBox prints do not get into the log.
 
 use super::machine::Machine;
+use crate::model::extra::Extra;
 use crate::restore::Numbers;
 use crate::sys::command::Talk;
 use crate::sys::host::Host;
@@ -18,11 +19,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The child's program and its parts.
-const PROGRAM: [(&str, &str); 4] = [
+const PROGRAM: [(&str, &str); 7] = [
     ("driver.py", include_str!("driver.py")),
     ("ground.py", include_str!("ground.py")),
     ("answers.py", include_str!("answers.py")),
-    ("accounts.py", include_str!("accounts.py")),
+    ("extras/accounts.py", include_str!("extras/accounts.py")),
+    ("extras/names.py", include_str!("extras/names.py")),
+    ("extras/networks.py", include_str!("extras/networks.py")),
+    ("extras/backup_locations.py", include_str!("extras/backup_locations.py")),
 ];
 /// How long the child may say nothing. Installing a large app takes minutes on a slow board; a child that hangs keeps
 /// FreedomBox's pages away.
@@ -77,20 +81,30 @@ pub(super) struct Answers {
     pub(super) enabled: bool,
 }
 
-/// What came of people who were to be brought over.
+/// The name of an extra's part in Python.
+fn part(extra: Extra) -> String {
+    extra.as_str().replace('-', "_")
+}
+
+/// What came of one kind of extra, by names.
 #[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
 pub(super) struct Brought {
-    /// Who is here now.
+    /// What is here now.
     pub(super) made: Vec<String>,
-    /// Who was here before and stays as he is.
+    /// What was here before and stays as it is.
     pub(super) here: Vec<String>,
-    /// Who is not here, and why.
+    /// What is not here, and why; it is tried again.
     pub(super) failed: BTreeMap<String, String>,
+    /// What never will be here, and why.
+    pub(super) lost: BTreeMap<String, String>,
+    /// What its owner should know besides: sentences.
+    pub(super) notes: Vec<String>,
 }
 
 impl Brought {
     /// All of it in one sentence.
-    pub(super) fn sentence(&self) -> String {
+    pub(super) fn sentence(&self, extra: Extra) -> String {
         let mut parts = Vec::new();
         if !self.made.is_empty() {
             parts.push(format!("brought over: {}", self.made.join(", ")));
@@ -98,8 +112,10 @@ impl Brought {
         if !self.here.is_empty() {
             parts.push(format!("on this box already, and left as they are: {}", self.here.join(", ")));
         }
-        parts.extend(self.failed.iter().map(|(name, why)| format!("{name} was NOT brought over: {why}")));
-        format!("user accounts: {}", parts.join("; "))
+        let failed = self.failed.iter().chain(&self.lost);
+        parts.extend(failed.map(|(name, why)| format!("{name} was NOT brought over: {why}")));
+        parts.extend(self.notes.iter().map(|note| note.trim_end_matches('.').to_owned()));
+        format!("{}: {}", extra.title(), parts.join("; "))
     }
 }
 
@@ -125,7 +141,10 @@ impl Driver {
         let gone = |error: &dyn std::fmt::Display| DriverError::Gone(format!("cannot be started: {error}"));
         let folder = host.private_directory("driver").map_err(|error| gone(&error))?;
         let program = folder.join("driver.py");
-        let write = || PROGRAM.into_iter().try_for_each(|(name, text)| std::fs::write(folder.join(name), text));
+        let write = || {
+            std::fs::create_dir_all(folder.join("extras"))?;
+            PROGRAM.into_iter().try_for_each(|(name, text)| std::fs::write(folder.join(name), text))
+        };
         write().map_err(|error| gone(&error))?;
         let begin = |guarded: bool| -> Result<Driver, DriverError> {
             let python = [OsStr::new("-u"), program.as_os_str(), machine.at.as_os_str()];
@@ -228,10 +247,9 @@ impl Driver {
         Ok(self.ask::<Answers>(asked)?.failed)
     }
 
-    /// Creates people and their groups, as far as they are not here.
-    pub(super) fn bring(&mut self, wanted: &Value) -> Result<Brought, DriverError> {
-        let part = |name: &str| wanted.get(name).cloned().unwrap_or_else(|| json!([]));
-        self.ask(json!({"do": "accounts", "people": part("people"), "groups": part("groups")}))
+    /// Makes of one kind of extra what is not here, and says so on FreedomBox's pages.
+    pub(super) fn bring(&mut self, extra: Extra, wanted: &Value) -> Result<Brought, DriverError> {
+        self.ask(json!({"do": "bring", "kind": part(extra), "wanted": wanted}))
     }
 
     pub(super) fn notify(&mut self, title: &str, message: &str, severity: &str) -> Result<(), DriverError> {

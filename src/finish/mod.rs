@@ -10,10 +10,10 @@
 //! - Waiting for packages is no failure, however long it takes. After five failures an app is given up, and that is
 //!   said; it is never called finished.
 
-mod accounts;
 mod app;
 mod back;
 mod driver;
+mod extras;
 mod machine;
 mod pace;
 mod report;
@@ -29,6 +29,7 @@ use crate::restore::journal::Record;
 use crate::restore::{self, Restore, RestoreError, Standing, doing};
 use crate::sys::dir::Dir;
 use crate::sys::host::Host;
+use extras::Turn;
 use machine::Machine;
 use run::Run;
 use std::path::Path;
@@ -70,13 +71,16 @@ pub struct Outcome {
     pub tried: bool,
     /// Why nothing could be tried at all, where that is so.
     pub why: Option<String>,
+    /// What came of the rest besides apps, a sentence for each kind.
+    pub besides: Vec<String>,
+    /// Whether some of that can never come.
+    pub has_lost: bool,
 }
 
 /// Does what the restores on the box left to it.
 pub fn finish(scene: &Scene) -> Result<Outcome, RestoreError> {
     let waiting = waiting(scene)?;
-    let people = accounts::are_waiting(scene)?;
-    if waiting.is_empty() && !people {
+    if waiting.is_empty() && !extras::are_waiting(scene)? {
         settle(scene)?;
         return Ok(Outcome::default());
     }
@@ -91,21 +95,24 @@ pub fn finish(scene: &Scene) -> Result<Outcome, RestoreError> {
     };
     let before = ended(scene)?;
     let machine = scene.machine(&talk);
-    let mut why = None;
-    if people {
-        accounts::bring(scene, &machine, &log)?;
-    }
+    let mut outcome = Outcome { tried: true, ..Outcome::default() };
+    extras::bring(scene, &machine, &log, Turn::First, &mut outcome)?;
+    let mut missing = Vec::new();
     for id in waiting {
         let restore = Restore::go_on(scene.root.again().map_err(doing("opening the box's root"))?, &id)?;
         restore.remark().into_iter().for_each(scene.talk);
-        why = Run::new(scene, &machine, &log, restore).run()?;
-        if why.is_some() {
+        let mut run = Run::new(scene, &machine, &log, restore);
+        outcome.why = run.run()?;
+        missing.append(&mut run.missing);
+        if outcome.why.is_some() {
             break;
         }
     }
+    extras::bring(scene, &machine, &log, Turn::Last, &mut outcome)?;
+    outcome.besides.extend((!missing.is_empty()).then(|| report::people_missing(&missing)));
     settle(scene)?;
     pace::note(scene.host, ended(scene)? > before);
-    Ok(Outcome { tried: true, why })
+    Ok(outcome)
 }
 
 /// The restores that have something to do here, the oldest first.
@@ -124,7 +131,7 @@ fn ended(scene: &Scene) -> Result<usize, RestoreError> {
 /// When nothing waits any more: the scheduled start is not needed, and after a commit nothing of Lifeboat is.
 fn settle(scene: &Scene) -> Result<(), RestoreError> {
     let all = restore::restores(scene.root)?;
-    if all.iter().any(|standing| !standing.waiting.is_empty()) || accounts::are_waiting(scene)? {
+    if all.iter().any(|standing| !standing.waiting.is_empty()) || extras::are_waiting(scene)? {
         return Ok(());
     }
     handoff::clear(scene.root)?;

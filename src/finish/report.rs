@@ -53,6 +53,12 @@ pub(super) fn open_log(root: &Dir) -> Result<Log, RestoreError> {
     }))
 }
 
+/// Whom an account has to be made for.
+pub(super) fn people_missing(names: &[String]) -> String {
+    let names = names.join(", ");
+    format!("The backup has data of people who have no account here: please create users with these names: {names}")
+}
+
 /// Title, message and severity of the notification.
 pub(super) fn summary(all: &[Standing]) -> (String, String, &'static str) {
     let progress: Vec<&AppProgress> = all.iter().flat_map(|standing| &standing.progress).collect();

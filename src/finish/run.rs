@@ -6,7 +6,7 @@
 use super::app::{self, Trouble};
 use super::driver::{Driver, DriverError, Log};
 use super::machine::{Fetched, Machine};
-use super::report::summary;
+use super::report::{people_missing, summary};
 use super::{FIRST_SETUP, SERVICE, Scene};
 use crate::model::app::AppId;
 use crate::model::finish::{AppProgress, Stand};
@@ -26,11 +26,13 @@ pub(super) struct Run<'a> {
     log: &'a Log,
     restore: Restore,
     driver: Option<Driver>,
+    /// People whose data came and who have no account here.
+    pub(super) missing: Vec<String>,
 }
 
 impl<'a> Run<'a> {
     pub(super) fn new(scene: &'a Scene<'a>, machine: &'a Machine<'a>, log: &'a Log, restore: Restore) -> Run<'a> {
-        Run { scene, machine, log, restore, driver: None }
+        Run { scene, machine, log, restore, driver: None, missing: Vec::new() }
     }
 
     /// Works on every app that can be worked on now. Says why where nothing could be tried at all.
@@ -42,6 +44,7 @@ impl<'a> Run<'a> {
         if let Err(error) = self.await_first_setup() {
             return Ok(Some(error.to_string()));
         }
+        self.missing = self.missing_people();
         let ready = self.prepare()?;
         self.driver = None;
         if ready.is_empty() {
@@ -210,7 +213,7 @@ impl<'a> Run<'a> {
                 }
             }
         }
-        let (title, message, severity) = summary(&restore::restores(self.scene.root)?);
+        let (title, message, severity) = self.summary()?;
         if let Err(error) = self.driver(false).and_then(|driver| driver.notify(&title, &message, severity)) {
             self.say(&format!("showing a notification did not work: {error}"));
         }
@@ -234,10 +237,30 @@ impl<'a> Run<'a> {
         self.restore.records().iter().any(|record| matches!(record, Record::Committed))
     }
 
+    /// The people of the plan whom this box does not know.
+    fn missing_people(&mut self) -> Vec<String> {
+        let people = self.restore.plan().people.clone();
+        if people.is_empty() {
+            return people;
+        }
+        let asked = (people.iter().cloned().collect(), Default::default());
+        match self.driver(false).and_then(|driver| driver.numbers(&asked)) {
+            Ok(known) => people.into_iter().filter(|name| !known.users.contains_key(name)).collect(),
+            Err(_) => people,
+        }
+    }
+
+    fn summary(&self) -> Result<(String, String, &'static str), RestoreError> {
+        let (title, mut message, severity) = summary(&restore::restores(self.scene.root)?);
+        if !self.missing.is_empty() {
+            message = format!("{}. {message}", people_missing(&self.missing));
+        }
+        Ok((title, message, severity))
+    }
+
     /// Shows a notification while FreedomBox runs: where nothing could be done now.
     fn notify_running(&mut self) {
-        let shown = restore::restores(self.scene.root).map(|all| summary(&all));
-        let Ok((title, message, severity)) = shown else { return };
+        let Ok((title, message, severity)) = self.summary() else { return };
         if let Err(error) = self.driver(false).and_then(|driver| driver.notify(&title, &message, severity)) {
             self.say(&format!("showing a notification did not work: {error}"));
         }

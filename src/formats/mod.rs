@@ -19,6 +19,7 @@ pub mod ext4;
 pub mod fat;
 pub mod fstab;
 pub mod gpt;
+pub mod keyfile;
 pub mod lmdb;
 pub mod magic;
 pub mod mapfile;

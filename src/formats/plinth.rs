@@ -7,9 +7,11 @@
 use crate::model::account::WebUser;
 use crate::model::app::AppId;
 use crate::model::bytes;
+use crate::model::extra::KeptLocation;
 use crate::model::manifest;
 use crate::model::secret::{LONGEST_SECRET, Secret};
 use rusqlite::{Connection, OptionalExtension};
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Most backup locations whose passphrases are taken.
@@ -30,6 +32,10 @@ pub struct Plinth {
     pub passphrases: Vec<Secret>,
     /// Users of its pages.
     pub web_users: Vec<WebUser>,
+    /// Its backup locations.
+    pub locations: Vec<KeptLocation>,
+    /// Its domains, of FreedomBox 25 and newer.
+    pub domains: Vec<String>,
     /// Values of the keys that some app's backup carries, as JSON.
     pub settings: BTreeMap<String, Secret>,
 }
@@ -81,10 +87,11 @@ pub fn read(database: &Connection) -> Result<Plinth, PlinthError> {
                 row.get(0)
             })
             .optional()?;
-        let places: Option<String> = database
-            .query_row(&format!("SELECT value_json FROM {store} WHERE key = 'network_storage'"), [], |row| row.get(0))
-            .optional()?;
-        plinth.passphrases = places.map(|value| passphrases(&value)).unwrap_or_default();
+        plinth.locations =
+            value(database, &store, "network_storage")?.map(|value| locations(&value)).unwrap_or_default();
+        plinth.passphrases = passphrases(&plinth.locations);
+        let domains = value(database, &store, "domains")?;
+        plinth.domains = domains.and_then(|value| serde_json::from_value(value).ok()).unwrap_or_default();
         plinth.settings = settings(database, &store)?;
         plinth.wizard_done = done.is_some_and(|value| matches!(value.trim(), "1" | "true"));
     }
@@ -136,20 +143,37 @@ fn settings(database: &Connection, store: &str) -> Result<BTreeMap<String, Secre
     Ok(found)
 }
 
-/// The passphrases in the value of `network_storage`: a JSON text that holds a JSON object of backup locations (FreedomBox
-/// 0.45 to 26, `modules/backups/store.py`). What has another form has none: they only save the user from typing.
-fn passphrases(value: &str) -> Vec<Secret> {
-    let parse = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
-    let Some(outer) = parse(value) else { return Vec::new() };
-    let places = match outer.as_str() {
-        Some(inner) => parse(inner),
+/// A value that FreedomBox keeps as a JSON text inside of JSON; the text may stand alone. What has no such form is none.
+fn value(database: &Connection, store: &str, key: &str) -> Result<Option<Value>, rusqlite::Error> {
+    let select = format!("SELECT value_json FROM {store} WHERE key = ?1");
+    let text: Option<String> = database.query_row(&select, [key], |row| row.get(0)).optional()?;
+    let outer = text.and_then(|text| serde_json::from_str::<Value>(&text).ok());
+    Ok(outer.and_then(|outer| match outer.as_str() {
+        Some(inner) => serde_json::from_str(inner).ok(),
         None => Some(outer),
-    };
-    let places = places.as_ref().and_then(serde_json::Value::as_object);
+    }))
+}
+
+/// The backup locations in the value of `network_storage` (FreedomBox 0.45 to 26, `modules/backups/store.py`).
+fn locations(places: &Value) -> Vec<KeptLocation> {
+    let places = places.as_object().into_iter().flatten().take(MOST_PLACES);
+    let found = places.filter_map(|(id, entry)| {
+        let mut entry = entry.as_object()?.clone();
+        let path = entry.get("path").and_then(Value::as_str).unwrap_or(id);
+        let path = bytes::escape(path.as_bytes());
+        entry.entry("uuid").or_insert_with(|| Value::from(id.as_str()));
+        Some(KeptLocation { path, entry: Secret::new(Value::from(entry).to_string().into_bytes()) })
+    });
+    found.collect()
+}
+
+/// The passphrases of locations, each once: they save the user from typing.
+fn passphrases(locations: &[KeptLocation]) -> Vec<Secret> {
     let mut found: Vec<Secret> = Vec::new();
-    for place in places.into_iter().flat_map(serde_json::Map::values).take(MOST_PLACES) {
-        let passphrase = place.get("credentials").and_then(|keys| keys.get("encryption_passphrase"));
-        let text = passphrase.and_then(serde_json::Value::as_str).unwrap_or_default();
+    for location in locations {
+        let Ok(entry) = serde_json::from_slice::<Value>(location.entry.reveal()) else { continue };
+        let passphrase = entry.get("credentials").and_then(|keys| keys.get("encryption_passphrase"));
+        let text = passphrase.and_then(Value::as_str).unwrap_or_default();
         let secret = Secret::new(text.as_bytes().to_vec());
         if (1..=LONGEST_SECRET).contains(&text.len()) && !found.contains(&secret) {
             found.push(secret);

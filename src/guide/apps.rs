@@ -22,7 +22,7 @@ impl Guide<'_> {
             None => Ok(Turn::Back),
             Some(0) => {
                 self.chosen.apps = None;
-                Ok(Turn::To(self.after_apps()))
+                self.after_apps()
             }
             Some(1) => Ok(Turn::To(State::Names)),
             Some(_) => Ok(Turn::To(State::Download)),
@@ -74,7 +74,7 @@ impl Guide<'_> {
                 None => {
                     let chosen: Vec<AppId> = typed.iter().filter_map(|name| name.parse().ok()).collect();
                     self.chosen.apps = Some(chosen);
-                    return Ok(Turn::To(self.after_apps()));
+                    return self.after_apps();
                 }
             }
         }

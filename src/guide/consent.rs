@@ -2,7 +2,7 @@
 
 use super::{Guide, Halt, State, Turn};
 use crate::model::question::Words;
-use crate::render::text;
+use crate::render::{record, text};
 use crate::rescue::Backup;
 use crate::rescue::carry::carry_out;
 use crate::rescue::prepare::prepare;
@@ -43,7 +43,7 @@ impl Guide<'_> {
         let Some(prepared) = self.unlocked(|unlock| prepare(host, &request, Access::Write, unlock, progress))? else {
             return Ok(Turn::To(State::Consent));
         };
-        let done = carry_out(host, prepared?, &Consent::to(plan.id), progress)?;
+        let done = carry_out(host, prepared?, &Consent::to(plan.id), &record::papers, progress)?;
         let ending = self.report(done)?;
         let end = t!(
             "Finished. Remove the rescue medium and start the box normally. The old data is still on the box; 'lifeboat undo' brings it back."

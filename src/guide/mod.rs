@@ -4,13 +4,13 @@
 //! the user consents. Has no power that the commands lack: it fills in what they get as arguments. Nothing is written
 //! before the plan was shown and the box's name was typed.
 
-mod accounts;
 mod apps;
 mod archive;
 mod backup;
 mod consent;
 mod download;
 mod earlier;
+mod extras;
 mod language;
 mod naming;
 mod plan;
@@ -23,8 +23,9 @@ use crate::failure::Failure;
 use crate::model::app::AppId;
 use crate::model::archive::ArchiveId;
 use crate::model::ending::Ending;
+use crate::model::extra::Extra;
 use crate::model::installation::Installation;
-use crate::model::plan::{Extra, RestorePlan};
+use crate::model::plan::{ExtraPlan, RestorePlan};
 use crate::model::progress::{Event, Phase, Progress, Watched};
 use crate::model::question::{Answer, Choice, Offer, Prompter, Screen, Unanswered, Words};
 use crate::render::{View, text};
@@ -34,13 +35,14 @@ use crate::rescue::{Backup, Done, places};
 use crate::survey::{self, Place, Surveyed};
 use crate::sys::host::Host;
 use crate::t;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Walks the user through a rescue.
 pub fn run(
     host: &Host,
     images: &[PathBuf],
     roots: &[PathBuf],
+    papers: Option<&Path>,
     prompter: &mut dyn Prompter,
     progress: &dyn Progress,
 ) -> Result<Ending, Failure> {
@@ -49,6 +51,7 @@ pub fn run(
         host,
         images,
         roots,
+        papers,
         prompter,
         progress,
         keyring,
@@ -78,6 +81,8 @@ struct Guide<'a> {
     host: &'a Host,
     images: &'a [PathBuf],
     roots: &'a [PathBuf],
+    /// Where papers are kept besides those on the box.
+    papers: Option<&'a Path>,
     prompter: &'a mut dyn Prompter,
     progress: &'a dyn Progress,
     /// Passphrases that were typed.
@@ -102,6 +107,9 @@ struct Chosen {
     is_system: bool,
     archive: Option<ArchiveId>,
     apps: Option<Vec<AppId>>,
+    /// What the old box has besides apps.
+    held: Vec<ExtraPlan>,
+    /// What of it is wanted.
     extras: Vec<Extra>,
     accept_damage: bool,
     /// The plan that was shown, and where the backup is reached when the box is open for writing.
@@ -129,8 +137,8 @@ enum State {
     Apps,
     /// Which ones?
     Names,
-    /// The people of an old box as well?
-    Accounts,
+    /// This of an old box as well?
+    Extra(Extra),
     /// Somebody takes the backup along as one file.
     Download,
     /// The backup is read and the plan is made.
@@ -221,7 +229,7 @@ impl Guide<'_> {
             State::Archive => self.choose_archive(),
             State::Apps => self.choose_apps(),
             State::Names => self.name_apps(),
-            State::Accounts => self.choose_accounts(),
+            State::Extra(extra) => self.choose_extra(extra),
             State::Download => self.download(),
             State::Check => self.check(),
             State::Plan => self.show_plan(),

@@ -13,6 +13,7 @@ use crate::rescue::{Backup, Request};
 use crate::survey::target::Access;
 use crate::t;
 use crate::words::translated;
+use std::path::Path;
 
 impl Guide<'_> {
     /// What the user asked for, as the commands get it.
@@ -32,6 +33,7 @@ impl Guide<'_> {
             extras: chosen.extras.clone(),
             accept_damage: chosen.accept_damage,
             program: None,
+            papers: self.papers.map(Path::to_owned),
         })
     }
 

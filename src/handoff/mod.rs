@@ -6,7 +6,7 @@
 //! presence starts the work; what the work is, the journals say. Every file is noted in the restore's journal before it is written, so `undo` removes it again; writing twice is harmless.
 //! Never starts anything and never touches FreedomBox's own files.
 
-pub mod accounts;
+pub mod extras;
 pub mod program;
 
 use crate::model::app::AppId;

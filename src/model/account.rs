@@ -9,6 +9,8 @@ pub struct Accounts {
     pub people: Vec<Person>,
     /// Their groups, by name.
     pub groups: Vec<Circle>,
+    /// Samba's database of passwords, as its file is.
+    pub samba: Option<Secret>,
 }
 
 /// Somebody in a box's directory.

@@ -2,6 +2,7 @@
 
 use super::account::WebUser;
 use super::app::AppId;
+use super::extra::KeptLocation;
 use super::secret::Secret;
 use super::version::Version;
 use serde::{Deserialize, Serialize};
@@ -47,6 +48,12 @@ pub struct Installation {
     /// Users of its pages, with their hashed passwords. Never shown, never saved.
     #[serde(skip)]
     pub web_users: Vec<WebUser>,
+    /// Its backup locations, with their passphrases. Never shown, never saved.
+    #[serde(skip)]
+    pub locations: Vec<KeptLocation>,
+    /// Its domains, where FreedomBox's store has them.
+    #[serde(skip)]
+    pub domains: Vec<String>,
     /// Values of FreedomBox's store that belong to backups of apps, as JSON. Never shown, never saved.
     #[serde(skip)]
     pub settings: BTreeMap<String, Secret>,

@@ -7,6 +7,8 @@
 use super::app::AppId;
 use super::archive::ArchiveId;
 use super::digest::Sha256Digest;
+use super::ending::Ending;
+use super::extra::Extra;
 use super::finding::Verdict;
 use super::path::RelPath;
 use super::size::ByteSize;
@@ -81,28 +83,35 @@ pub struct RestorePlan {
     /// Owners of restored files whose names the box does not know, by name.
     #[serde(default)]
     pub unknown_owners: Vec<UnknownOwner>,
+    /// Names of people whose data is restored and whose accounts are not, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub people: Vec<String>,
     /// What is not in any FreedomBox backup and has to be done by hand.
     pub not_included: Vec<String>,
     /// What is brought over besides the apps, because the user asked for it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub extras: Vec<ExtraPlan>,
-    /// Names of people whose accounts the source holds and nobody asked for.
+    /// What the source holds besides apps and nobody asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub offered_accounts: Vec<String>,
+    pub offered: Vec<ExtraPlan>,
     /// What the restore needs on each filesystem.
     pub space: Vec<SpaceNeed>,
 }
 
 impl RestorePlan {
-    /// Whether something that the backup holds is not brought back, or not whole: such a restore never ends as "all
-    /// done".
-    pub fn has_losses(&self) -> bool {
-        self.apps.iter().any(|app| {
-            app.road == Road::Blocked
-                || app.is_kept_only()
-                || app.verdict == Verdict::Damaged
-                || app.left_out.iter().any(|left| left.lost)
-        })
+    /// How a restore ends that did all of it: never as "all done" where something that the backup holds is not brought
+    /// back, or not whole.
+    pub fn ending(&self) -> Ending {
+        let is_lost = |app: &AppPlan| {
+            app.road == Road::Blocked || app.is_kept_only() || app.left_out.iter().any(|left| left.lost)
+        };
+        if self.apps.iter().any(|app| app.verdict == Verdict::Damaged) {
+            Ending::Partial
+        } else if self.apps.iter().any(is_lost) {
+            Ending::DoneWithLosses
+        } else {
+            Ending::Done
+        }
     }
 }
 
@@ -174,27 +183,7 @@ impl AppPlan {
     }
 }
 
-/// What a source may hold besides apps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Extra {
-    /// People: names, passwords, groups, keys for SSH.
-    Accounts,
-}
-
-impl std::str::FromStr for Extra {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "accounts" => Ok(Extra::Accounts),
-            other => {
-                Err(format!("there is no extra '{}'; there are: accounts", super::bytes::escape(other.as_bytes())))
-            }
-        }
-    }
-}
-
-/// One extra that the restore brings over.
+/// One extra of the source, by the names in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExtraPlan {
     /// Which.

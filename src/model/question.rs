@@ -147,7 +147,7 @@ impl Unanswered {
 }
 
 /// The ids of all questions.
-pub const QUESTIONS: [&str; 23] = [
+pub const QUESTIONS: [&str; 26] = [
     "language",
     "no-box",
     "choose-box",
@@ -160,6 +160,9 @@ pub const QUESTIONS: [&str; 23] = [
     "choose-apps",
     "app-names",
     "choose-accounts",
+    "choose-names",
+    "choose-networks",
+    "choose-backup-locations",
     "damaged",
     "no-space",
     "blocked",

@@ -9,16 +9,15 @@ mod place;
 mod space;
 mod version;
 
-use crate::model::account::Accounts;
 use crate::model::app::AppId;
 use crate::model::archive::{ArchiveSummary, Generation};
 use crate::model::digest::Sha256Digest;
+use crate::model::extra::{Extra, Extras};
 use crate::model::finding::Report;
 use crate::model::installation::Installation;
 use crate::model::path::RelPath;
 use crate::model::plan::{
-    AppPlan, Blocker, BlockerKind, Extra, ExtraPlan, PlanId, RestorePlan, Step, TargetSummary, UnknownOwner,
-    VersionVerdict,
+    AppPlan, Blocker, BlockerKind, ExtraPlan, PlanId, RestorePlan, Step, TargetSummary, UnknownOwner, VersionVerdict,
 };
 use crate::model::site::Ground;
 use crate::verify::Contents;
@@ -45,28 +44,30 @@ pub struct Input<'a> {
     pub accept_damage: bool,
     /// Whether there is a program for the box's architecture, so that the next boot can finish.
     pub can_finish: bool,
-    /// The people whose accounts the source holds.
-    pub accounts: Option<&'a Accounts>,
+    /// What the source holds besides apps.
+    pub held: Option<&'a Extras>,
     /// What the user wants besides apps.
     pub extras: &'a [Extra],
     /// A restore on the box that is not finished.
     pub unfinished: Option<&'a PlanId>,
 }
 
-const ACCOUNTS: &str = "user accounts, their passwords and groups";
-
-/// What no FreedomBox backup holds (R14).
-pub const NOT_INCLUDED: [&str; 9] = [
-    ACCOUNTS,
-    "network connections",
-    "host name, domain names and home page of the old box",
-    "backup locations, their passphrases and schedules",
-    "files in folders shared by Samba, Sharing, Syncthing, Deluge, Transmission and MiniDLNA, and the list of Samba's \
-     shares",
-    "home folders, /root among them",
-    "WireGuard connections",
-    "downloads and torrents",
-    "packages, package sources, timed jobs and settings made outside FreedomBox",
+/// What no FreedomBox backup holds (R14), which extra brings it all the same, and what of it stays behind even then.
+const NOT_INCLUDED: [(&str, Option<Extra>, Option<&str>); 9] = [
+    ("user accounts, their passwords and groups", Some(Extra::Accounts), None),
+    ("network connections", Some(Extra::Networks), None),
+    ("host name, domain names and home page of the old box", Some(Extra::Names), Some("home page of the old box")),
+    ("backup locations, their passphrases and schedules", Some(Extra::BackupLocations), None),
+    (
+        "files in folders shared by Samba, Sharing, Syncthing, Deluge, Transmission and MiniDLNA, and the list of Samba's \
+         shares",
+        None,
+        None,
+    ),
+    ("home folders, /root among them", None, None),
+    ("WireGuard connections", Some(Extra::Networks), None),
+    ("downloads and torrents", None, None),
+    ("packages, package sources, timed jobs and settings made outside FreedomBox", None, None),
 ];
 
 /// Makes the plan.
@@ -89,13 +90,14 @@ pub fn plan(input: &Input) -> RestorePlan {
             uuid: target.uuid.clone(),
         },
         unknown_owners: unknown_owners(input, &draft.steps),
+        people: people(input, &draft.steps),
         apps: draft.apps,
         steps: draft.steps,
         blockers: draft.blockers,
         warnings: draft.warnings,
         not_included: not_included(input),
-        extras: extras(input),
-        offered_accounts: offered_accounts(input),
+        extras: held(input, true),
+        offered: held(input, false),
         space: space.into_iter().map(|(_, need)| need).collect(),
     };
     plan.id = id_of(&plan);
@@ -105,22 +107,22 @@ pub fn plan(input: &Input) -> RestorePlan {
     plan
 }
 
-/// What is brought over besides apps.
-fn extras(input: &Input) -> Vec<ExtraPlan> {
-    let accounts = input.accounts.filter(|_| input.extras.contains(&Extra::Accounts));
-    accounts.map(|accounts| ExtraPlan { extra: Extra::Accounts, names: accounts.names() }).into_iter().collect()
-}
-
-fn offered_accounts(input: &Input) -> Vec<String> {
-    let accounts = input.accounts.filter(|_| !input.extras.contains(&Extra::Accounts));
-    accounts.map(Accounts::names).unwrap_or_default()
+/// What the source holds besides apps: what the user asked for, or the rest.
+fn held(input: &Input, wanted: bool) -> Vec<ExtraPlan> {
+    let Some(extras) = input.held else { return Vec::new() };
+    let asked = Extra::ALL.into_iter().filter(|extra| input.extras.contains(extra) == wanted);
+    let plans = asked.map(|extra| ExtraPlan { extra, names: extras.names(extra) });
+    // A box that is called alike has nothing to offer.
+    let own = [input.installation.hostname.as_str()];
+    plans.filter(|plan| !plan.names.is_empty() && (wanted || plan.extra != Extra::Names || plan.names != own)).collect()
 }
 
 /// What is left to the user's hands.
 fn not_included(input: &Input) -> Vec<String> {
-    let brings = input.accounts.is_some() && input.extras.contains(&Extra::Accounts);
-    let left = NOT_INCLUDED.iter().filter(|what| !(brings && **what == ACCOUNTS));
-    left.map(|what| (*what).to_owned()).collect()
+    let brought = held(input, true);
+    let comes = |by: &Option<Extra>| by.is_some_and(|by| brought.iter().any(|plan| plan.extra == by));
+    let left = NOT_INCLUDED.iter().filter_map(|(what, by, rest)| if comes(by) { *rest } else { Some(*what) });
+    left.map(str::to_owned).collect()
 }
 
 /// The same plan that was interrupted is taken up again; the room that it needs is partly taken by what it staged.
@@ -167,6 +169,15 @@ fn unknown_owners(input: &Input, steps: &[Step]) -> Vec<UnknownOwner> {
         }
     }
     found.into_iter().map(|(name, apps)| UnknownOwner { name: name.clone(), apps }).collect()
+}
+
+/// The people whom the restored data tells of, without those who come along.
+fn people(input: &Input, steps: &[Step]) -> Vec<String> {
+    let brought = held(input, true).into_iter().filter(|plan| plan.extra == Extra::Accounts);
+    let brought: BTreeSet<String> = brought.flat_map(|plan| plan.names).collect();
+    let contents = steps.iter().filter_map(|step| input.contents.root(&step.source));
+    let names: BTreeSet<&String> = contents.flat_map(|content| &content.people).collect();
+    names.into_iter().filter(|name| !brought.contains(*name)).cloned().collect()
 }
 
 /// A plan while it is being made.
@@ -221,9 +232,15 @@ impl Draft {
                 self.block(BlockerKind::Nothing, None, what, "see the reason beside each app");
             }
         }
-        if input.extras.contains(&Extra::Accounts) && input.accounts.is_none() {
-            let what = "the backup holds no user accounts: only the disk of an old box does".to_owned();
-            self.block(BlockerKind::Nothing, None, what, "leave '--extras accounts' out, or name the old box's disk");
+        for extra in input.extras {
+            if input.held.is_none_or(|held| held.names(*extra).is_empty()) {
+                let what = match input.held {
+                    None => format!("the backup holds no {}: only the disk of an old box does", extra.title()),
+                    Some(_) => format!("the old box has no {}", extra.title()),
+                };
+                let advice = format!("leave '{extra}' out of '--extras', or name the old box's disk");
+                self.block(BlockerKind::Nothing, None, what, &advice);
+            }
         }
         if !input.can_finish && !self.steps.is_empty() {
             let what = format!("there is no Lifeboat program for {} boxes here", input.installation.architecture);

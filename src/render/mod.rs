@@ -9,6 +9,7 @@ pub mod drill;
 pub mod plan;
 pub mod progress;
 pub mod prompt;
+pub mod record;
 pub mod salvage;
 pub mod screen;
 pub mod text;

@@ -3,8 +3,9 @@
 use super::View;
 use super::text::{self, sentence, time, wrap};
 use crate::model::app::AppId;
+use crate::model::extra::Extra;
 use crate::model::path::RelPath;
-use crate::model::plan::{AppPlan, Extra, ExtraPlan, PlanId, RestorePlan, Road, VersionVerdict};
+use crate::model::plan::{AppPlan, ExtraPlan, PlanId, RestorePlan, Road, VersionVerdict};
 use crate::model::size::ByteSize;
 use crate::t;
 use crate::words::translated;
@@ -75,7 +76,7 @@ fn quote(word: &str) -> String {
 
 impl View for RestorePlan {
     fn text(&self) -> String {
-        let list: Vec<&str> = self.not_included.iter().map(|what| translated(what)).collect();
+        let list: Vec<_> = self.not_included.iter().map(|what| translated(what)).collect();
         let not_included = t!("Not in any backup, to be done by hand: {list}.", list = list.join("; "));
         without_exclusions(self) + &wrap("", &not_included) + &blockers(self)
     }
@@ -124,6 +125,7 @@ pub fn without_exclusions(plan: &RestorePlan) -> String {
         text += &wrap("", &t!("Warning: {what}.", what = translated(warning)));
     }
     text += &unknown_owners(plan);
+    text += &people(plan);
     for need in &plan.space {
         let place = need.filesystem.as_str();
         text += &wrap(
@@ -136,27 +138,47 @@ pub fn without_exclusions(plan: &RestorePlan) -> String {
             ),
         );
     }
-    text + &accounts(plan)
+    text + &extras(plan)
 }
 
-/// The people of an old box: those who come along, or the offer.
-fn accounts(plan: &RestorePlan) -> String {
+/// What comes along besides apps, and what could.
+fn extras(plan: &RestorePlan) -> String {
     let mut text = String::new();
-    for ExtraPlan { extra: Extra::Accounts, names } in &plan.extras {
-        let told = t!(
-            "User accounts that the box's next start brings over, with their passwords, groups and SSH keys: {names}. Whoever is on the box already stays as he is, with the password of this box. Samba passwords have to be set again. 'undo' does not remove accounts.",
-            names = names.join(", ")
-        );
-        text += &wrap("", &told);
+    for ExtraPlan { extra, names } in &plan.extras {
+        text += &wrap("", &told(*extra, &names.join(", ")));
     }
-    if !plan.offered_accounts.is_empty() {
+    for ExtraPlan { extra, names } in &plan.offered {
         let offer = t!(
-            "The old box has the user accounts {names}: add '--extras accounts' to bring them over.",
-            names = plan.offered_accounts.join(", ")
+            "The old box also has {what} ({names}): add '--extras {extra}' to bring them over.",
+            what = translated(extra.title()),
+            names = names.join(", "),
+            extra = extra
         );
         text += &wrap("", &offer);
     }
     text
+}
+
+/// What becomes of an extra, and what that means for its owner.
+fn told(extra: Extra, names: &str) -> String {
+    match extra {
+        Extra::Accounts => t!(
+            "User accounts that the box's next start brings over, with their passwords, groups and SSH keys: {names}. Whoever is on the box already stays as he is, with the password of this box. 'undo' does not remove accounts.",
+            names = names
+        ),
+        Extra::Names => t!(
+            "Host name and domains that the box's next start gives to this box: {names}. In the home network it is then found by the old name, and no longer by its present one. 'undo' does not change them back.",
+            names = names
+        ),
+        Extra::Networks => t!(
+            "Network connections that the box's next start brings over, with their passwords: {names}. Wi-Fi networks that the box joins may connect by themselves; all others come switched off, so that they cannot cut the box off, until you activate them in FreedomBox's Networks. 'undo' does not remove them.",
+            names = names
+        ),
+        Extra::BackupLocations => t!(
+            "Backup locations that the running box brings over as soon as no app waits any more, with their passphrases and schedules: {names}. From then on FreedomBox makes backups there again and deletes old ones, as the old box did. 'undo' does not remove them.",
+            names = names
+        ),
+    }
 }
 
 fn group(plan: &RestorePlan, belongs: &dyn Fn(&AppPlan) -> bool, title: &str) -> String {
@@ -221,7 +243,7 @@ fn app_lines(app: &AppPlan) -> String {
 
 /// What the box does for an app when it runs.
 fn to_do(tasks: &[String]) -> String {
-    let tasks: Vec<&str> = tasks.iter().map(|task| translated(task)).collect();
+    let tasks: Vec<_> = tasks.iter().map(|task| translated(task)).collect();
     t!("to do on the running box: {tasks}", tasks = tasks.join(&format!(", {} ", t!("then"))))
 }
 
@@ -260,13 +282,24 @@ fn unknown_owners(plan: &RestorePlan) -> String {
     )
 }
 
+fn people(plan: &RestorePlan) -> String {
+    if plan.people.is_empty() {
+        return String::new();
+    }
+    let told = t!(
+        "The backup has data of these people, but not their accounts: {names}. Create those who are missing in FreedomBox, with the same names: the sooner after the box's start, the more of their data finds its owner by itself.",
+        names = plan.people.join(", ")
+    );
+    wrap("", &told)
+}
+
 fn blockers(plan: &RestorePlan) -> String {
     if plan.blockers.is_empty() {
         return String::new();
     }
     let mut text = format!("\n{}\n{}\n", "=".repeat(80), t!("THIS PLAN CANNOT BE CARRIED OUT"));
     for (at, blocker) in plan.blockers.iter().enumerate() {
-        let what = wrap("   ", &sentence(translated(&blocker.what)));
+        let what = wrap("   ", &sentence(&translated(&blocker.what)));
         let _ = write!(text, "{:<3}{}", format!("{}.", at + 1), what.trim_start());
         text += &wrap("   ", &t!("What to do: {advice}.", advice = translated(&blocker.advice)));
     }

@@ -54,7 +54,7 @@ pub fn fold(text: &str) -> String {
 
 /// A failure on a screen of the dialogue, which says in its own place that nothing was changed.
 pub fn trouble(failure: &Failure) -> String {
-    let mut text = wrap("", &sentence(translated(&failure.sentence)));
+    let mut text = wrap("", &sentence(&translated(&failure.sentence)));
     if failure.state != DataState::Untouched {
         text += &wrap("", &t!("State of your data: {state}.", state = state(failure.state)));
     }
@@ -63,7 +63,7 @@ pub fn trouble(failure: &Failure) -> String {
 
 /// In which state the data is.
 fn state(state: DataState) -> String {
-    translated(&state.to_string()).to_owned()
+    translated(&state.to_string()).into_owned()
 }
 
 /// A clause as a sentence: its first letter as a capital, and a full stop.
@@ -105,7 +105,7 @@ pub(super) fn findings(list: &[Finding]) -> String {
         };
         text += &wrap("  ", &format!("{word}: {}: {}", finding.subject, translated(&finding.what)));
         if !finding.advice.is_empty() {
-            text += &wrap("    ", translated(&finding.advice));
+            text += &wrap("    ", &translated(&finding.advice));
         }
     }
     text
@@ -271,7 +271,7 @@ impl View for Reports {
     }
 }
 
-fn verdict(verdict: Verdict) -> &'static str {
+pub(super) fn verdict(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Intact => "intact",
         Verdict::Damaged => "DAMAGED",

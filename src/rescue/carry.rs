@@ -1,12 +1,14 @@
 //! What writes to a box: carrying a plan out, and going on with, undoing or committing what was begun.
 
 use super::prepare::{Prepared, open_target, skips};
-use super::{Done, Status};
+use super::{Clerk, Done, Stand, Status};
 use crate::failure::Failure;
 use crate::finish::{self, Scene};
 use crate::handoff::{self, program};
+use crate::model::bytes;
 use crate::model::ending::Ending;
-use crate::model::plan::Extra;
+use crate::model::extra::Extra;
+use crate::model::papers::Papers;
 use crate::model::progress::{Progress, Watched};
 use crate::model::state::{DataState, RestoreState};
 use crate::restore::{self, Consent, Restore, RestoreError};
@@ -14,17 +16,71 @@ use crate::source::Archive;
 use crate::survey::owners::Owners;
 use crate::survey::target::{Access, Target};
 use crate::sys::host::Host;
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::UNIX_EPOCH;
 
-/// Carries out a prepared plan that the user consented to.
-pub fn carry_out(host: &Host, prepared: Prepared, consent: &Consent, progress: &dyn Progress) -> Result<Done, Failure> {
+/// Carries out a prepared plan that the user consented to. The papers that `clerk` makes of it lie on the box from the
+/// beginning on, and where the request wants them besides, at its end as well.
+pub fn carry_out(
+    host: &Host,
+    prepared: Prepared,
+    consent: &Consent,
+    clerk: &Clerk,
+    progress: &dyn Progress,
+) -> Result<Done, Failure> {
+    let (plan, report, at) = (prepared.plan.clone(), prepared.report.clone(), prepared.papers.clone());
+    let write = |stand: Stand| {
+        at.as_ref().map_or(Ok(()), |at| keep(at, &clerk(&plan, &report, stand, &now(host)))).map_err(|error| {
+            let at = bytes::path::shown(at.as_deref().unwrap_or(Path::new("")));
+            format!("The report could not be written to \"{at}\": {error}.")
+        })
+    };
+    let begun = write(Stand::Begun);
+    let carried = carry(host, prepared, consent, &clerk(&plan, &report, Stand::Begun, &now(host)), progress);
+    let ended = write(carried.as_ref().map_or_else(Stand::Stopped, |done| Stand::Ended(&done.status)));
+    carried.map(|done| {
+        let notes = done.notes.into_iter().chain(begun.and(ended).err()).collect();
+        Done { notes, ..done }
+    })
+}
+
+/// Writes papers into a directory, for their owner's eyes only.
+fn keep(directory: &Path, papers: &Papers) -> io::Result<()> {
+    std::fs::create_dir_all(directory)?;
+    for (name, text) in papers.files() {
+        let new = directory.join(format!("{name}.new"));
+        let _ = std::fs::remove_file(&new);
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&new, directory.join(name))?;
+    }
+    Ok(())
+}
+
+fn now(host: &Host) -> String {
+    let since = host.clock().now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let time = i64::try_from(since).ok().and_then(|since| jiff::Timestamp::from_second(since).ok());
+    time.unwrap_or_default().to_string()
+}
+
+fn carry(
+    host: &Host,
+    prepared: Prepared,
+    consent: &Consent,
+    papers: &Papers,
+    progress: &dyn Progress,
+) -> Result<Done, Failure> {
     let _watched = Watched::by(progress);
     let state = restore::data_on(&prepared.root);
     if let Some(blocker) = prepared.plan.blockers.first() {
         return Err(Failure { state, ..Failure::blocked(blocker) });
     }
-    let losses = prepared.plan.has_losses();
+    let ending = prepared.plan.ending();
     // The location first: what is opened from it has to be closed before it is unmounted.
     let Prepared { _location, target, root, owners, mut archive, plan, program, .. } = prepared;
     let again = root.again().map_err(|error| unopened(&error))?;
@@ -33,10 +89,9 @@ pub fn carry_out(host: &Host, prepared: Prepared, consent: &Consent, progress: &
     // An open handle would keep the box from being unmounted at the end.
     drop(again);
     let mut notes: Vec<String> = restore.remark().map(str::to_owned).into_iter().collect();
-    notes.extend(drive(host, &target, &mut restore, Some((&mut *archive, &owners)), program, progress)?);
+    notes.extend(drive(host, &target, &mut restore, Some((&mut *archive, &owners, papers)), program, progress)?);
     let status = stand(&restore)?;
     let_go(restore, target)?;
-    let ending = if losses { Ending::DoneWithLosses } else { Ending::Done };
     Ok(Done { ending, status, notes })
 }
 
@@ -129,7 +184,7 @@ fn drive(
     host: &Host,
     target: &Target,
     restore: &mut Restore,
-    backup: Option<(&mut dyn Archive, &Owners)>,
+    backup: Option<(&mut dyn Archive, &Owners, &Papers)>,
     program: Option<PathBuf>,
     progress: &dyn Progress,
 ) -> Result<Vec<String>, Failure> {
@@ -149,11 +204,13 @@ fn drive(
             handoff::guard(restore, file.as_mut())?;
         }
         // The guard comes first: whatever is staged, also by a medium that is gone by now, can be exchanged safely.
-        if let Some((archive, owners)) = backup {
-            if restore.plan().extras.iter().any(|extra| extra.extra == Extra::Accounts)
-                && let Some(accounts) = archive.accounts()
-            {
-                handoff::accounts::write(restore, accounts)?;
+        if let Some((archive, owners, papers)) = backup {
+            restore.keep_papers(papers)?;
+            let wanted: Vec<Extra> = restore.plan().extras.iter().map(|plan| plan.extra).collect();
+            for extra in wanted {
+                if let Some(held) = archive.extras() {
+                    handoff::extras::write(restore, extra, held)?;
+                }
             }
             restore.stage(archive, owners, &skips, progress)?;
         }

@@ -200,6 +200,7 @@ fn rehearse(
         extras: Vec::new(),
         accept_damage: false,
         program: request.program.clone(),
+        papers: None,
     };
     let Prepared { report, plan, .. } = prepare(host, &restore, Access::Read, unlock, progress)?;
     Ok(Rehearsed { report, plan })
@@ -252,7 +253,7 @@ fn onto_nothing(
         chosen: apps,
         accept_damage: false,
         can_finish: true,
-        accounts: archive.accounts(),
+        held: archive.extras(),
         extras: &[],
         unfinished: None,
     });
@@ -280,6 +281,8 @@ fn fresh() -> Installation {
         passphrases: Vec::new(),
         settings: Default::default(),
         web_users: Vec::new(),
+        locations: Vec::new(),
+        domains: Vec::new(),
     }
 }
 

@@ -8,11 +8,15 @@ pub mod keyring;
 pub mod prepare;
 pub mod reach;
 
+use crate::failure::Failure;
 use crate::model::app::AppId;
 use crate::model::archive::ArchiveId;
 use crate::model::ending::Ending;
+use crate::model::extra::Extra;
+use crate::model::finding::Report;
 use crate::model::finish::AppProgress;
-use crate::model::plan::Extra;
+use crate::model::papers::Papers;
+use crate::model::plan::RestorePlan;
 use crate::model::state::{DataState, RestoreState};
 use crate::restore::Standing;
 use crate::survey::Place;
@@ -36,7 +40,23 @@ pub struct Request {
     pub accept_damage: bool,
     /// The Lifeboat program for the box, where this one does not fit its architecture.
     pub program: Option<PathBuf>,
+    /// A directory in which the papers of the restore are kept besides those on the box.
+    pub papers: Option<PathBuf>,
 }
+
+/// How far a restore is, for its papers.
+#[derive(Debug, Clone, Copy)]
+pub enum Stand<'a> {
+    /// It begins.
+    Begun,
+    /// It ended like this.
+    Ended(&'a Status),
+    /// It stopped because of this.
+    Stopped(&'a Failure),
+}
+
+/// Makes the papers of a restore, for the present time in RFC 3339 UTC.
+pub type Clerk<'a> = dyn Fn(&RestorePlan, &Report, Stand<'_>, &str) -> Papers + 'a;
 
 /// Where a backup is.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -82,6 +82,8 @@ pub struct Prepared {
     pub backup: Backup,
     /// The program for the box's next boot.
     pub program: Option<PathBuf>,
+    /// Where papers are kept besides those on the box.
+    pub papers: Option<PathBuf>,
     /// Keeps the backup in reach.
     pub _location: Location,
 }
@@ -142,12 +144,13 @@ pub fn prepare(
         chosen: request.apps.as_deref(),
         accept_damage: request.accept_damage,
         can_finish: program.is_some(),
-        accounts: archive.accounts(),
+        held: archive.extras(),
         extras: &request.extras,
         unfinished: unfinished.as_ref().map(|standing| &standing.id),
     });
     let report = verified.report;
-    Ok(Prepared { target, root, owners, archive, report, plan, program, backup, _location: location })
+    let papers = request.papers.clone();
+    Ok(Prepared { target, root, owners, archive, report, plan, program, backup, papers, _location: location })
 }
 
 /// The backup and the box, both open; the handle before the mount.

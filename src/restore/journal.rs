@@ -383,9 +383,10 @@ mod tests {
             blockers: vec![],
             warnings: vec![],
             unknown_owners: vec![],
+            people: vec![],
             not_included: vec![],
             extras: vec![],
-            offered_accounts: vec![],
+            offered: vec![],
             space: vec![],
         };
         let records = [

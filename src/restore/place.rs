@@ -2,12 +2,13 @@
 
 use super::journal::{Journal, Record};
 use super::{Restore, RestoreError, doing};
+use crate::model::papers::Papers;
 use crate::model::path::RelPath;
 use crate::model::plan::{PlanId, Step};
 use crate::model::site::AREA;
 use crate::sys::dir::{self, Dir, Kind};
 use crate::sys::{fault, tree};
-use std::io;
+use std::io::{self, Write as _};
 
 /// The file whose presence makes the target's next boot finish the restore before any app starts.
 pub(super) const INTERRUPTED: &[u8] = b"interrupted";
@@ -137,6 +138,24 @@ impl Restore {
             at.sync()
         };
         write().map_err(super::writing(path))
+    }
+
+    /// Keeps the papers of this restore in its own directory, where root alone reads them.
+    pub fn keep_papers(&self, papers: &Papers) -> Result<(), RestoreError> {
+        let failed = || doing("keeping the report on the box");
+        let at = make_restore(&self.root, &self.plan.id)?;
+        for (name, text) in papers.files() {
+            let new = [name.as_bytes(), b".new"].concat();
+            let write = || -> io::Result<()> {
+                tree::remove(&at, &new)?;
+                let mut file = at.create_file(&new)?;
+                file.write_all(text.as_bytes())?;
+                dir::sync_file(&file)?;
+                at.replace(&new, name.as_bytes())
+            };
+            write().map_err(failed())?;
+        }
+        at.sync().map_err(failed())
     }
 
     /// Makes a symbolic link of Lifeboat's own on the target, noted first.

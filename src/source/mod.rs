@@ -20,9 +20,9 @@ pub use location::{Listing, each, find, list, list_deleted, open_location};
 pub use tar_export::{open, open_file};
 pub use unlock::{NoPassphrase, OnePassphrase, Unlock};
 
-use crate::model::account::Accounts;
 use crate::model::archive::{ArchiveId, ArchiveSummary};
 use crate::model::entry::Entry;
+use crate::model::extra::Extras;
 use crate::model::finding::Finding;
 use crate::model::progress::Progress;
 use crate::model::size::ByteSize;
@@ -56,8 +56,8 @@ pub trait Archive {
     /// How many bytes [`read`](Self::read) will report, where that is known before.
     fn size(&self) -> Option<ByteSize>;
 
-    /// The people of the box that it is of. No backup of FreedomBox holds them.
-    fn accounts(&self) -> Option<&Accounts> {
+    /// What it holds besides apps. No backup of FreedomBox holds any of that.
+    fn extras(&self) -> Option<&Extras> {
         None
     }
 }

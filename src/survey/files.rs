@@ -4,9 +4,10 @@
 //! Symbolic links are resolved as that system would, and never lead out of it.
 
 use crate::formats::ext4::content::Content;
-use crate::formats::ext4::{Filesystem, Kind};
+use crate::formats::ext4::{Ext4Error, Filesystem, Kind};
 use crate::sys::file::ForeignRoot;
 use std::io::{self, Read};
+use std::path::Path;
 
 /// Files of one system.
 pub trait Files {
@@ -24,6 +25,9 @@ pub trait Files {
         Ok(Some(content))
     }
 
+    /// The names in a directory, sorted; none when there is no such directory.
+    fn names(&self, path: &str) -> io::Result<Vec<Vec<u8>>>;
+
     /// Whether a regular file of that name is below the root.
     fn has(&self, path: &str) -> bool {
         matches!(self.open(path), Ok(Some(_)))
@@ -33,6 +37,12 @@ pub trait Files {
 impl Files for ForeignRoot {
     fn open(&self, path: &str) -> io::Result<Option<Box<dyn Read + '_>>> {
         Ok(self.file(path)?.map(|file| Box::new(file) as Box<dyn Read>))
+    }
+
+    fn names(&self, path: &str) -> io::Result<Vec<Vec<u8>>> {
+        let mut names = self.directory(Path::new(path))?.map_or(Ok(Vec::new()), |directory| directory.names())?;
+        names.sort();
+        Ok(names)
     }
 }
 
@@ -44,5 +54,18 @@ impl Files for Filesystem<'_> {
         }
         let content = Content::open(self, &inode).map_err(io::Error::other)?;
         Ok(Some(Box::new(content)))
+    }
+
+    fn names(&self, path: &str) -> io::Result<Vec<Vec<u8>>> {
+        let Some(inode) = self.find(path.as_bytes()).map_err(io::Error::other)? else { return Ok(Vec::new()) };
+        let mut found: Result<Vec<Vec<u8>>, Ext4Error> = Ok(Vec::new());
+        Filesystem::names(self, &inode, &mut |name| match (name, &mut found) {
+            (Ok(name), Ok(names)) => names.push(name.name),
+            (Err(error), _) => found = Err(error),
+            _ => {}
+        });
+        let mut names = found.map_err(io::Error::other)?;
+        names.sort();
+        Ok(names)
     }
 }

@@ -96,6 +96,8 @@ pub fn identify_in(
             apps: plinth.apps,
             passphrases: plinth.passphrases,
             web_users: plinth.web_users,
+            locations: plinth.locations,
+            domains: plinth.domains,
             settings: plinth.settings,
             packages: packages.iter().filter(|package| package.installed).map(|package| package.name.clone()).collect(),
         },

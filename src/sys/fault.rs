@@ -3,7 +3,8 @@
 //! Compiled in for unit tests and with the feature `faults`; in the shipped program every point is an empty function.
 //! `LIFEBOAT_FAULT=<point>:<n>:<action>` acts at the n-th time (from 1) that the point is reached. Actions: `kill`, `eio`,
 //! `enospc`, `erofs`, `eintr`, and `short`, which is a disk that gets full in the middle of what is written. Where bytes
-//! are written, `kill` and `short` let the first half of them through.
+//! are written, `kill` and `short` let the first half of them through. `hold` waits for as long as the file
+//! `LIFEBOAT_FAULT_HOLD` exists.
 //! `LIFEBOAT_FAULT_TRACE=<file>` appends the name of every point that is reached, so that a test can list them all.
 
 use std::io;
@@ -30,6 +31,13 @@ pub fn write(name: &str, bytes: &[u8], mut write: impl FnMut(&[u8]) -> io::Resul
         "eio" => Err(rustix::io::Errno::IO.into()),
         "enospc" | "short" => Err(rustix::io::Errno::NOSPC.into()),
         "erofs" => Err(rustix::io::Errno::ROFS.into()),
+        "hold" => {
+            let held = std::env::var_os("LIFEBOAT_FAULT_HOLD").unwrap_or_default();
+            while std::path::Path::new(&held).exists() {
+                std::thread::sleep(std::time::Duration::from_millis(50));
+            }
+            write(bytes)
+        }
         "eintr" => Err(rustix::io::Errno::INTR.into()),
         other => Err(io::Error::other(format!("unknown fault action {other}"))),
     }

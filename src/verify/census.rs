@@ -261,6 +261,7 @@ impl RootContent {
             digest: Default::default(),
             users: BTreeSet::new(),
             groups: BTreeSet::new(),
+            people: BTreeSet::new(),
         }
     }
 
@@ -283,7 +284,25 @@ impl RootContent {
                 }
             }
         }
+        if self.people.len() < MOST_NAMES {
+            self.people.extend(person(entry).map(bytes::escape));
+        }
     }
+}
+
+/// Numbers of people: Debian's own from 1000 on, those in FreedomBox's directory from 10000 on. Above these are numbers
+/// of services that systemd invents.
+const PEOPLE: std::ops::Range<u32> = 1000..60000;
+/// Where apps keep a folder for each person, named like him.
+const FOLDERS: [&[u8]; 2] = [b"var/mail", b"var/lib/radicale/collections/collection-root"];
+
+/// Whom an entry tells of.
+fn person(entry: &Entry) -> Option<&[u8]> {
+    let owner = entry.owner.user.as_deref().filter(|_| PEOPLE.contains(&entry.owner.uid));
+    let is_folder = || entry.path.parent().is_some_and(|parent| FOLDERS.contains(&parent.as_bytes()));
+    let name = owner.or_else(|| is_folder().then(|| entry.path.file_name()))?;
+    let is_letter = |letter: &u8| letter.is_ascii_alphanumeric() || b"-_.@".contains(letter) || *letter >= 0x80;
+    (!name.starts_with(b".") && name.iter().all(is_letter)).then_some(name)
 }
 
 /// Whether a path is where FreedomBox puts the dump of a database.

@@ -110,6 +110,8 @@ pub struct RootContent {
     pub users: BTreeSet<String>,
     /// Group names of owners, likewise.
     pub groups: BTreeSet<String>,
+    /// Names of people: owners who are no service's, and whom an app has a folder for.
+    pub people: BTreeSet<String>,
 }
 
 /// What a root itself is.

@@ -222,11 +222,10 @@ fn problems_of(
                 report.findings.push(Finding::new(Severity::Warning, app.name.as_str(), what, advice));
                 continue;
             }
-            DumpState::Cut => "the dump of the app's database is not whole",
-            DumpState::Missing => "the dump of the app's database is missing",
+            DumpState::Cut => format!("the dump of the app's database is not whole: '{path}'"),
+            DumpState::Missing => format!("the dump of the app's database is missing: '{path}'"),
         };
         let advice = if is_system { DUMP_FIRST } else { FETCH_AGAIN };
-        let what = format!("{what}: '{path}'");
         report.findings.push(Finding::new(Severity::Damage, app.name.as_str(), what, advice));
         damaged = true;
     }

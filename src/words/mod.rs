@@ -4,6 +4,9 @@
 //! gettext (`de.po`, `fr.po`, `es.po`). `tests/words.rs` fails on a text without translation and on a translation
 //! without text. What programs read (JSON, ids, names) is never translated.
 
+mod sentence;
+
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::sync::OnceLock;
@@ -100,7 +103,8 @@ pub fn chosen() -> Option<Language> {
 
 /// A text in the chosen language with its values put in. Use [`t!`].
 pub fn text(english: &str, values: &[(&str, &dyn Display)]) -> String {
-    let mut rest = translated(english);
+    let language = chosen().unwrap_or(Language::English);
+    let mut rest = language.catalogue().get(english).map_or(english, String::as_str);
     let mut text = String::with_capacity(rest.len());
     while let Some((before, after)) = rest.split_once('{') {
         text.push_str(before);
@@ -122,10 +126,14 @@ pub fn text(english: &str, values: &[(&str, &dyn Display)]) -> String {
     text + rest
 }
 
-/// The translation of a text that comes as a value, such as the advice of a failure; itself where there is none.
-pub fn translated(english: &str) -> &str {
+/// The translation of a text that comes as a value, such as the advice of a failure, also where it has values in it;
+/// itself where there is none.
+pub fn translated(english: &str) -> Cow<'_, str> {
     let language = chosen().unwrap_or(Language::English);
-    language.catalogue().get(english).map_or(english, String::as_str)
+    match language.catalogue().get(english) {
+        Some(text) => Cow::Borrowed(text),
+        None => sentence::told(language, english).unwrap_or(Cow::Borrowed(english)),
+    }
 }
 
 /// A text in ASCII alone, for consoles that have no other letters.

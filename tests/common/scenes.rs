@@ -64,6 +64,8 @@ impl Scene {
                 passphrases: Vec::new(),
                 settings: Default::default(),
                 web_users: Vec::new(),
+                locations: Vec::new(),
+                domains: Vec::new(),
             },
             summary: ArchiveSummary {
                 name: None,
@@ -116,6 +118,7 @@ impl Scene {
             digest,
             users,
             groups,
+            people: Default::default(),
         });
         self
     }
@@ -187,7 +190,7 @@ impl Scene {
             chosen: self.chosen.as_deref(),
             accept_damage: self.accept_damage,
             can_finish: self.can_finish,
-            accounts: None,
+            held: None,
             extras: &[],
             unfinished: self.unfinished.as_ref(),
         })

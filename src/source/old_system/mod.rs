@@ -4,7 +4,7 @@
 //! the manifest and the settings of apps. Never writes, never replays a journal onto the disk, and never starts a
 //! program of that system: what only its running services could tell is named as missing.
 
-mod accounts;
+mod extras;
 mod manifest;
 mod names;
 mod tree;
@@ -13,10 +13,10 @@ mod walk;
 use super::{Archive, Ending, Proof, ReadError, Visitor};
 use crate::formats::ext4::Filesystem;
 use crate::formats::{Slice, fstab};
-use crate::model::account::Accounts;
 use crate::model::archive::{ArchiveId, ArchiveSummary, ArchivedApp, BackupLocation, Generation};
 use crate::model::bytes;
 use crate::model::entry::Mtime;
+use crate::model::extra::Extras;
 use crate::model::finding::Finding;
 use crate::model::installation::Installation;
 use crate::model::path::RelPath;
@@ -58,7 +58,7 @@ struct OldSystem {
     system: Installation,
     people: People,
     apps: Vec<ArchivedApp>,
-    accounts: Accounts,
+    extras: Extras,
     /// Files that FreedomBox's backup would have written before, with their content.
     made: Vec<(RelPath, Vec<u8>)>,
     time: Mtime,
@@ -143,8 +143,8 @@ impl OldSystem {
         files: &dyn Files,
         tree: &T,
     ) -> io::Result<OldSystem> {
-        let accounts = accounts::read(files, &system, &mut findings);
-        let people = People::of(files, &accounts)?;
+        let extras = extras::read(files, &system, &mut findings);
+        let people = People::of(files, &extras.accounts)?;
         let has = |path: &RelPath| matches!(tree.find(path), Ok(Some(_)));
         let apps = manifest::apps(&system, &has, &mut findings);
         let mut made = manifest::settings(&system, &apps, &mut findings);
@@ -154,7 +154,7 @@ impl OldSystem {
         let times = signs.filter_map(|path| tree.find(&path).ok()?.map(|node| tree.stat(&node).mtime));
         let time = times.max().unwrap_or_default();
         let id = SYSTEM.parse().map_err(io::Error::other)?;
-        Ok(OldSystem { id, root: root.clone(), system, people, apps, accounts, made, time, findings, size: None })
+        Ok(OldSystem { id, root: root.clone(), system, people, apps, extras, made, time, findings, size: None })
     }
 
     fn name(&self) -> String {
@@ -232,8 +232,8 @@ impl Archive for OldSystem {
         self.size.map(ByteSize)
     }
 
-    fn accounts(&self) -> Option<&Accounts> {
-        Some(&self.accounts).filter(|accounts| !accounts.people.is_empty())
+    fn extras(&self) -> Option<&Extras> {
+        Some(&self.extras)
     }
 }
 

@@ -23,6 +23,7 @@ def _number(name, file):
 # The accounts are the box's, not this machine's.
 pwd.getpwnam = lambda name: types.SimpleNamespace(pw_uid=_number(name, 'passwd'))
 grp.getgrnam = lambda name: types.SimpleNamespace(gr_gid=_number(name, 'group'))
+STORAGES = {'u0': {'uuid': 'u0', 'path': '/media/own', 'credentials': {'encryption_passphrase': 'its own'}}}
 STATE = BOX / 'var/lib/plinth/fake.json'
 
 
@@ -31,7 +32,7 @@ def load():
         return json.loads(STATE.read_text(encoding='utf-8'))
     except FileNotFoundError:
         return {'versions': {'radicale': 4, 'letsencrypt': 4, 'roundcube': 4, 'shaarli': 1}, 'databases': {},
-                'notifications': {}, 'migrated': [], 'log': []}
+                'notifications': {}, 'migrated': [], 'log': [], 'storages': STORAGES}
 
 
 def save(state):

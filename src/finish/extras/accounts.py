@@ -1,6 +1,6 @@
 """People of an old box come onto this one: into the directory, into FreedomBox's own list, with their keys for SSH.
 
-Part of driver.py. Creates only: who is here already stays exactly as he is, so nobody is locked out of this box.
+A part of driver.py. Creates only: who is here already stays exactly as he is, so nobody is locked out of this box.
 """
 import base64
 import grp
@@ -8,7 +8,9 @@ import os
 import pathlib
 import pwd
 import subprocess
+import tempfile
 
+TITLE, APP, MADE = 'Restore: user accounts', 'users', 'Their passwords are those of the old box.'
 USERS, GROUPS = 'ou=users,dc=thisbox', 'ou=groups,dc=thisbox'
 OPTIONS = ['-Q', '-Y', 'EXTERNAL', '-H', 'ldapi:///']
 # FreedomBox puts everybody into the group "users".
@@ -119,10 +121,33 @@ def give_keys(person, uid):
         os.chown(place, uid, EVERYBODY, follow_symlinks=False)
 
 
-def bring(people, groups, reason):
-    """What came of each: who was made, who was here before, and what did not work."""
-    made, here, failed = [], [], {}
-    for person in people:
+def give_passwords(raw, made, came, box):
+    """Samba's passwords of those who were made. Its database numbers people in its own way, so they go by their names
+    through the form of smbpasswd(5), and never as words of a command."""
+    with tempfile.TemporaryDirectory() as folder:
+        old, lines = (os.path.join(folder, name) for name in ('passdb.tdb', 'smbpasswd'))
+        for place, content in ((old, base64.b64decode(raw)), (lines, None)):
+            handle = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(handle, 'wb') as file:
+                file.write(content or b'')
+        said = box.run('pdbedit', '--list', '--smbpasswd-style', f'--backend=tdbsam:{old}')
+        own = [line for line in said.stdout.splitlines() if line.split(':')[0] in made and line.count(':') > 4]
+        with open(lines, 'w', encoding='utf-8') as file:
+            file.writelines(line + '\n' for line in own)
+        for name in [line.split(':')[0] for line in own]:
+            done = box.run('pdbedit', f'--import=smbpasswd:{lines}', '--export=tdbsam', f'--user={name}')
+            if done.returncode:
+                own = [line for line in own if line.split(':')[0] != name]
+    missing = sorted(set(made) - {line.split(':')[0] for line in own})
+    if missing:
+        came['notes'].append(f'For the shares of Samba the password has to be set again: {", ".join(missing)}.')
+
+
+def bring(wanted, came, box):
+    """Who was made, who was here before, and what did not work."""
+    made, here, failed = came['made'], came['here'], came['failed']
+    groups, reason = wanted['groups'], box.reason
+    for person in wanted['people']:
         name = person['name']
         try:
             begun = found(USERS, 'description', MARK, 'uid', name)
@@ -140,7 +165,11 @@ def bring(people, groups, reason):
         except Exception as error:
             failed[name] = reason(error)
     forget()
-    return {'made': made, 'here': here, 'failed': failed}
+    if made and wanted.get('samba'):
+        try:
+            give_passwords(wanted['samba'], made, came, box)
+        except Exception as error:
+            came['notes'].append(f'For the shares of Samba the passwords have to be set again ({reason(error)}).')
 
 
 def known(name):

@@ -1,23 +1,37 @@
 //! The people of an old system: from slapd's database, FreedomBox's own, and their home folders.
 
+use super::missing;
 use crate::formats::lmdb::Lmdb;
 use crate::formats::slapd::{self, DirectoryEntry};
 use crate::model::account::{Accounts, Circle, Person};
-use crate::model::finding::{Finding, Severity};
+use crate::model::finding::Finding;
 use crate::model::installation::Installation;
 use crate::model::secret::Secret;
 use crate::survey::files::Files;
 
 const DATABASE: &str = "var/lib/ldap/data.mdb";
+/// Samba's passwords.
+const SAMBA: &str = "var/lib/samba/private/passdb.tdb";
 /// FreedomBox's own takes 120 KiB.
 const LARGEST_DATABASE: u64 = 64 << 20;
 const LARGEST_KEYS: u64 = 1 << 20;
 
 /// Reads everybody. What cannot be read is a finding.
 pub(super) fn read(files: &dyn Files, system: &Installation, findings: &mut Vec<Finding>) -> Accounts {
+    let mut all = of_directory(files, system, findings);
+    match files.read(SAMBA, LARGEST_DATABASE) {
+        Ok(samba) => all.samba = samba.filter(|_| !all.people.is_empty()).map(Secret::new),
+        Err(error) => {
+            let what = format!("Samba's passwords cannot be read: {error}");
+            findings.push(missing("user accounts", what, "let everybody set the password again in FreedomBox"));
+        }
+    }
+    all
+}
+
+fn of_directory(files: &dyn Files, system: &Installation, findings: &mut Vec<Finding>) -> Accounts {
     let mut note = |what: String| {
-        let advice = "create the users on the new box again, with the same names";
-        findings.push(Finding::new(Severity::Warning, "user accounts", what, advice));
+        findings.push(missing("user accounts", what, "create the users on the new box again, with the same names"));
     };
     let raw = match files.read(DATABASE, LARGEST_DATABASE) {
         Ok(Some(raw)) => raw,
