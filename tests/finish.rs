@@ -753,6 +753,22 @@ fn half_of_a_move_on_the_running_box_is_gone_on_from_and_undone() {
     assert_eq!(seen, [2, 1], "no power cut was in the middle of it");
 }
 
+/// What is in its place already is in nobody's hands: FreedomBox has set the app up and does not look at its data again.
+#[test]
+fn data_of_another_release_that_is_in_its_place_is_upgraded_and_checked() {
+    if cannot_run() {
+        return;
+    }
+    let apps = [("radicale", 3, &["etc/radicale", "var/lib/radicale"] as &[&str], &[] as &[&str])];
+    let scene = Scene::with(&apps, |_| {}, |_| {});
+    let case = Case::new(&scene);
+    assert!(case.root().join("var/lib/radicale/link.ics").exists(), "it is not in its place before the box starts");
+    let run = case.finish();
+    ok(&run);
+    assert_eq!(Case::app(&run, "radicale")["stand"], "finished");
+    assert!(case.log().contains(&"hook radicale".to_owned()), "{:?}", case.log());
+}
+
 const PRIVATE: &str = "var/lib/private/calibre-server-freedombox";
 const PUBLIC: &str = "var/lib/calibre-server-freedombox";
 

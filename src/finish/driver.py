@@ -392,6 +392,11 @@ def migrate_roundcube(box):
         must('runuser', '-u', 'www-data', '--', str(update), '--dir=/usr/share/roundcube/SQL', '--package=roundcube', cwd='/')
 
 
+def migrate_sharing(box):
+    # Since 26 members of a group sign in by other means; FreedomBox rewrites the shares that it finds when it is set up.
+    module('modules.sharing.privileged').setup()
+
+
 def migrate_ttrss(box):
     update = inside('/usr/share/tt-rss/www/update.php')
     if update.exists():
@@ -402,6 +407,7 @@ MIGRATIONS = {
     'mediawiki': migrate_mediawiki,
     'nextcloud': migrate_nextcloud,
     'roundcube': migrate_roundcube,
+    'sharing': migrate_sharing,
     'ttrss': migrate_ttrss,
     'wordpress': migrate_wordpress,
 }

@@ -216,6 +216,10 @@ fn describe_next_boot(input: &Input, manifest: &Manifest, placed: &[(RelPath, Re
     if app.road == Road::InPlace && placed.iter().any(|(from, _)| has_unknown(from)) {
         app.next_boot.push("give its files to the accounts that exist by then".into());
     }
+    // What lies in its place already is upgraded by nobody, neither by FreedomBox, which has set the app up, nor by the app.
+    if app.road == Road::InPlace && !matches!(app.version, VersionVerdict::Same) {
+        app.next_boot.push("let the app upgrade its data where that is needed".into());
+    }
     let restores = |file: &RelPath| placed.iter().any(|(from, _)| file.is_within(from));
     if let Some(database) = manifest.database.as_ref().filter(|database| restores(&database.dump)) {
         let engine = match database.engine {
