@@ -10,6 +10,7 @@
 
 mod copies;
 
+use super::undo::is_full;
 use crate::model::app::AppId;
 use crate::model::digest::TreeDigest;
 use crate::model::finish::Part;
@@ -207,10 +208,11 @@ pub enum JournalError {
 #[derive(Debug)]
 pub struct Journal {
     files: [File; 2],
+    /// How much of the text is on the medium in each of them.
+    written: [usize; 2],
     records: Vec<Record>,
-    /// Length of the files up to their last whole record.
-    whole: u64,
-    /// Whether a write failed, so that more may lie behind that.
+    text: Vec<u8>,
+    /// Whether more than that may lie in the files: the rest of a write that failed, or of one that the power cut.
     torn: bool,
     /// Whether one of the copies had to be made anew from the other.
     mended: bool,
@@ -225,7 +227,8 @@ impl Journal {
     pub fn start(dir: &Dir, plan: RestorePlan) -> Result<Journal, JournalError> {
         let [one, other] = COPIES.map(|name| dir.create_file(name));
         let files = [one.map_err(failed("creating"))?, other.map_err(failed("creating"))?];
-        let mut journal = Journal { files, records: Vec::new(), whole: 0, torn: false, mended: false };
+        let (records, text) = (Vec::new(), Vec::new());
+        let mut journal = Journal { files, written: [0; 2], records, text, torn: false, mended: false };
         journal.write(Record::Plan { plan: Box::new(plan) })?;
         dir.sync().map_err(failed("creating"))?;
         Ok(journal)
@@ -237,14 +240,25 @@ impl Journal {
         Ok(one?.is_some() || other?.is_some())
     }
 
-    /// Opens the journal in `dir`. Before anything is done on its word, both copies hold all of it again.
+    /// Opens the journal in `dir`. Before anything is done on its word, both copies hold all of it again; only where the
+    /// disk has no room left, this waits for the next record.
     pub fn open(dir: &Dir) -> Result<Journal, JournalError> {
         let copies = Copy::both(dir)?;
         let (records, text) = Copy::agree(&copies)?;
-        let mended = copies::mend(dir, &copies, &text).map_err(failed("repairing"))?;
+        let mended = copies::renew(dir, &copies, &text).map_err(failed("repairing"))?;
         let [one, other] = COPIES.map(|name| dir.append_file(name));
         let files = [one.map_err(failed("opening"))?, other.map_err(failed("opening"))?];
-        Ok(Journal { files, records, whole: text.len() as u64, torn: false, mended })
+        let written =
+            copies.each_ref().map(|copy| if copy.is_damaged(&text) { text.len() } else { copy.common(&text) });
+        let torn = copies.iter().any(|copy| !copy.is_damaged(&text) && copy.text != text);
+        let mut journal = Journal { files, written, records, text, torn, mended };
+        if torn {
+            match dir.sync().map_err(failed("repairing")).and_then(|()| journal.put()) {
+                Err(JournalError::Io { source, .. }) if is_full(&source) => {}
+                other => other?,
+            }
+        }
+        Ok(journal)
     }
 
     /// Reads a journal without writing to it, whatever its copies lack.
@@ -254,22 +268,34 @@ impl Journal {
 
     /// Appends a record; it is on the medium when this returns.
     pub fn write(&mut self, record: Record) -> Result<(), JournalError> {
-        let line = line(&record).map_err(failed("writing"))?;
-        if self.torn {
-            // A line that follows half of another one would damage the journal for good.
-            self.files.iter().try_for_each(|file| file.set_len(self.whole)).map_err(failed("repairing"))?;
+        let before = self.text.len();
+        self.text.extend(line(&record).map_err(failed("writing"))?);
+        if let Err(error) = self.put() {
+            self.text.truncate(before);
+            self.written = self.written.map(|written| written.min(before));
+            return Err(error);
         }
-        self.torn = true;
-        // One after the other: what happens to the one that is being written cannot happen to both.
-        for file in &self.files {
-            fault::write("journal.data", &line, |bytes| file.write_all_at(bytes, self.whole))
-                .and_then(|()| file.sync_data())
-                .map_err(failed("writing"))?;
-        }
-        self.torn = false;
-        self.whole = self.whole.saturating_add(line.len() as u64);
         self.records.push(record);
         fault::point("journal.after").map_err(failed("writing"))
+    }
+
+    /// Writes what is missing to the files. One after the other: what happens to the one that is being written cannot
+    /// happen to both.
+    fn put(&mut self) -> Result<(), JournalError> {
+        let torn = std::mem::replace(&mut self.torn, true);
+        for (file, written) in self.files.iter().zip(&mut self.written) {
+            if torn {
+                // A line that follows half of another one would damage the journal for good.
+                file.set_len(*written as u64).map_err(failed("repairing"))?;
+            }
+            let rest = self.text.get(*written..).unwrap_or_default();
+            fault::write("journal.data", rest, |bytes| file.write_all_at(bytes, *written as u64))
+                .and_then(|()| file.sync_data())
+                .map_err(failed("writing"))?;
+            *written = self.text.len();
+        }
+        self.torn = false;
+        Ok(())
     }
 
     /// Everything written so far.

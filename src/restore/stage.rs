@@ -69,9 +69,8 @@ impl<'a> Staging<'a> {
 
     /// Handle of the staged directory that holds `relative`, made with its parents where it is missing.
     fn parent(&mut self, relative: &[u8], mtime: Mtime) -> io::Result<Rc<Dir>> {
-        let mut at = self.stage.again()?;
         if relative.is_empty() {
-            return Ok(Rc::new(at));
+            return Ok(Rc::new(self.stage.again()?));
         }
         let cut = relative.iter().rposition(|&b| b == b'/');
         let parents = relative.get(..cut.unwrap_or_default()).unwrap_or_default();
@@ -81,7 +80,8 @@ impl<'a> Staging<'a> {
         {
             return Ok(Rc::clone(latest));
         }
-        at = self.enter(&at, &self.name(), b"", mtime)?;
+        let stage = self.stage.again()?;
+        let mut at = self.enter(&stage, &self.name(), b"", mtime)?;
         let mut end = 0;
         for name in parents.split(|&b| b == b'/').filter(|name| !name.is_empty()) {
             end += name.len() + usize::from(end > 0);

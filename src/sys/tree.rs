@@ -16,8 +16,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 const DEEPEST: usize = 2048;
 /// How many files are read at the same time: each reading waits for the medium, and more than one core can hash.
 const READERS: usize = 4;
-/// How many files wait to be read.
-const MOST_WAITING: usize = 64;
+/// Files are given to the readers in batches, because waking one takes longer than reading a short file: so many files,
+/// or so many bytes, and so many batches that wait.
+const BATCH: usize = 32;
+const BATCH_BYTES: u64 = 256 << 10;
+const MOST_WAITING: usize = 8;
 /// What is read at first, and where more follows.
 const SHORT: usize = 16 << 10;
 const LONG: usize = 128 << 10;
@@ -75,15 +78,17 @@ pub fn digest(
 ) -> io::Result<Option<TreeDigest>> {
     let Some(stat) = parent.stat_child(name)? else { return Ok(None) };
     let (parent, name) = (Arc::new(parent.again()?), name.to_vec());
-    let (files, waiting) = sync_channel::<Found>(MOST_WAITING);
+    let (batches, waiting) = sync_channel::<Vec<Found>>(MOST_WAITING);
     // The threads alone hold the receiving end: when all of them are gone, nobody waits for them.
     let waiting = Arc::new(Mutex::new(waiting));
     std::thread::scope(|scope| {
-        let read = move |waiting: Arc<Mutex<Receiver<Found>>>| -> io::Result<TreeDigest> {
+        let read = move |waiting: Arc<Mutex<Receiver<Vec<Found>>>>| -> io::Result<TreeDigest> {
             let mut tree = TreeDigest::default();
             let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
-            while let Ok(Found { parent, name, stat, relative }) = next() {
-                tree.add(record_of(&parent, &name, stat, &relative, from_medium)?);
+            while let Ok(batch) = next() {
+                for Found { parent, name, stat, relative } in batch {
+                    tree.add(record_of(&parent, &name, stat, &relative, from_medium)?);
+                }
             }
             Ok(tree)
         };
@@ -94,10 +99,11 @@ pub fn digest(
             readers.push(named.spawn_scoped(scope, move || read(waiting))?);
         }
         drop(waiting);
-        let mut walk = Walk { tree: TreeDigest::default(), files, from_medium, seen };
-        let walked = walk.add(Found { parent, name, stat, relative: Vec::new() }, 0);
-        let Walk { mut tree, files, .. } = walk;
-        drop(files);
+        let (tree, batch) = (TreeDigest::default(), Vec::new());
+        let mut walk = Walk { tree, batches, batch, bytes: 0, from_medium, seen };
+        let walked = walk.add(Found { parent, name, stat, relative: Vec::new() }, 0).and_then(|()| walk.send());
+        let Walk { mut tree, batches, .. } = walk;
+        drop(batches);
         for reader in readers {
             let read = reader.join().map_err(|_| io::Error::other("a thread that reads back ended"))?;
             tree.merge(&read?);
@@ -117,16 +123,30 @@ struct Found {
 /// Finds all entries, and gives the files to the readers.
 struct Walk<'a> {
     tree: TreeDigest,
-    files: SyncSender<Found>,
+    batches: SyncSender<Vec<Found>>,
+    /// The files that were found since the last batch, and their length.
+    batch: Vec<Found>,
+    bytes: u64,
     from_medium: bool,
     seen: &'a mut dyn FnMut(u64),
 }
 
 impl Walk<'_> {
+    /// Gives what was found to the readers.
+    fn send(&mut self) -> io::Result<()> {
+        self.bytes = 0;
+        match std::mem::take(&mut self.batch) {
+            batch if batch.is_empty() => Ok(()),
+            batch => self.batches.send(batch).map_err(|_| io::Error::other("no thread reads back any more")),
+        }
+    }
+
     fn add(&mut self, found: Found, depth: usize) -> io::Result<()> {
         (self.seen)(found.stat.size);
         if found.stat.kind == Kind::File {
-            return self.files.send(found).map_err(|_| io::Error::other("no thread reads back any more"));
+            self.bytes = self.bytes.saturating_add(found.stat.size);
+            self.batch.push(found);
+            return if self.batch.len() >= BATCH || self.bytes >= BATCH_BYTES { self.send() } else { Ok(()) };
         }
         let Found { parent, name, stat, relative } = found;
         self.tree.add(record_of(&parent, &name, stat, &relative, self.from_medium)?);

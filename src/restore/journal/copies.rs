@@ -17,7 +17,7 @@ const NEW: &[u8] = b"journal-new";
 /// One of the two files as it lies on the disk; empty where there is none.
 #[derive(Debug, Default)]
 pub(super) struct Copy {
-    text: Vec<u8>,
+    pub(super) text: Vec<u8>,
     /// Why it could not be read to its end.
     unread: Option<io::Error>,
 }
@@ -56,34 +56,29 @@ impl Copy {
         }
     }
 
-    /// Gives the file all of `text`; says whether it was damaged, and not only shorter or longer at its end. A damaged one
-    /// is replaced by a new one in one moment, so that what is good in it is there until then.
-    fn mend(&self, dir: &Dir, name: &[u8], text: &[u8]) -> io::Result<bool> {
-        let common = text.iter().zip(&self.text).take_while(|(wanted, found)| wanted == found).count();
-        let is_damaged = self.unread.is_some() || !is_torn(self.text.get(common..).unwrap_or_default());
-        if is_damaged {
-            let mut file = dir.create_file(NEW)?;
-            file.write_all(text)?;
-            dir::sync_file(&file)?;
-            dir.replace(NEW, name)?;
-            dir.sync()?;
-        } else if self.text != text {
-            let mut file = dir.append_file(name)?;
-            file.set_len(common as u64)?;
-            file.write_all(text.get(common..).unwrap_or_default())?;
-            dir::sync_file(&file)?;
-            dir.sync()?;
-        }
-        Ok(is_damaged)
+    /// How much of `text` it begins with.
+    pub(super) fn common(&self, text: &[u8]) -> usize {
+        text.iter().zip(&self.text).take_while(|(wanted, found)| wanted == found).count()
+    }
+
+    /// Whether something is wrong with it that is more than the end of it, which a power cut may take or leave half.
+    pub(super) fn is_damaged(&self, text: &[u8]) -> bool {
+        self.unread.is_some() || !is_torn(self.text.get(self.common(text)..).unwrap_or_default())
     }
 }
 
-/// Gives both files all of `text`; says whether one of them was damaged.
-pub(super) fn mend(dir: &Dir, copies: &[Copy; 2], text: &[u8]) -> io::Result<bool> {
+/// Replaces a damaged copy by a new one with all of `text`, in one moment: what is good in it is there until then. Says
+/// whether there was one.
+pub(super) fn renew(dir: &Dir, copies: &[Copy; 2], text: &[u8]) -> io::Result<bool> {
     tree::remove(dir, NEW)?;
-    let mut mended = false;
-    for (name, copy) in COPIES.into_iter().zip(copies) {
-        mended |= copy.mend(dir, name, text)?;
+    let mut renewed = false;
+    for (name, _) in COPIES.into_iter().zip(copies).filter(|(_, copy)| copy.is_damaged(text)) {
+        let mut file = dir.create_file(NEW)?;
+        file.write_all(text)?;
+        dir::sync_file(&file)?;
+        dir.replace(NEW, name)?;
+        dir.sync()?;
+        renewed = true;
     }
-    Ok(mended)
+    Ok(renewed)
 }
