@@ -16,9 +16,10 @@ fn ok(run: Run) -> Run {
     run
 }
 
-/// Everything on the box, Lifeboat's own directory as well.
+/// Everything on the box, Lifeboat's own directory as well; but not its papers, which every run writes anew.
 fn all(root: &Path) -> Snapshot {
-    take(root, &|path| !path.ends_with("lock"))
+    let papers = ["lock", "report.txt", "report.json", "full.log"];
+    take(root, &|path| !papers.iter().any(|name| path.ends_with(name)))
 }
 
 /// The two copies of the journal.

@@ -89,7 +89,7 @@ impl Ends {
         self.check_status(onto).map(drop)
     }
 
-    /// Undone: old, and nothing of Lifeboat is left but its lock and its journal.
+    /// Undone: old, and nothing of Lifeboat is left but its lock, its journal and its papers.
     pub fn is_undone(&self, onto: &Path) -> Result<(), String> {
         self.is_old(onto)?;
         let left = take(onto, &|path| path.starts_with("var/lib/lifeboat"));
@@ -103,7 +103,7 @@ impl Ends {
             journal,
         ];
         let more: Vec<_> = left.keys().map(|path| String::from_utf8_lossy(path).into_owned()).collect();
-        match more.iter().find(|path| !expected.contains(path)) {
+        match more.iter().find(|path| !expected.contains(path) && !is_paper(path)) {
             Some(path) => Err(format!("undoing left \"{path}\"")),
             None => Ok(()),
         }
@@ -118,7 +118,7 @@ impl Ends {
         let left = take(onto, &|path| path.starts_with("var/lib/lifeboat"));
         let files = left.iter().filter(|(_, what)| !what.starts_with("directory"));
         let paths: Vec<_> = files.map(|(path, _)| String::from_utf8_lossy(path).into_owned()).collect();
-        match paths.iter().find(|path| !kept.contains(path)) {
+        match paths.iter().find(|path| !kept.contains(path) && !is_paper(path)) {
             Some(path) => Err(format!("undoing left \"{path}\"")),
             None => Ok(()),
         }
@@ -157,6 +157,11 @@ impl Ends {
             _ => Err(format!("undo ended with {:?}: {}", run.code, run.stderr)),
         }
     }
+}
+
+/// Whether a path is one of the papers that tell how a restore went: they stay, as its journal does.
+pub fn is_paper(path: &str) -> bool {
+    ["report.txt", "report.json", "full.log"].iter().any(|name| path.ends_with(&format!("/{name}")))
 }
 
 /// What the power cut is followed by.

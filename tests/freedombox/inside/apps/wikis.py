@@ -278,8 +278,10 @@ class Miniflux:
     api = "http://127.0.0.1:8788/miniflux/v1"
 
     def seed(self):
-        from scene import postgres
+        from scene import greeting, postgres
 
+        # Its tables come with its first start.
+        greeting(8788)
         privileged("miniflux").create_admin_user(ADMIN, PASSWORD)
         postgres("miniflux", "insert into categories (user_id, title) select id, 'News' from users where username = 'fbxadmin'")
         postgres("miniflux", "insert into feeds (user_id, category_id, title, feed_url, site_url) select u.id, c.id, 'Feed 99',"
