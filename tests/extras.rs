@@ -302,8 +302,9 @@ fn passwords_for_sambas_shares_come_by_the_names_of_people_and_cost_nobody_here_
     if boxes::needs_root() {
         return;
     }
-    if !Path::new("/usr/bin/pdbedit").exists() {
-        eprintln!("SKIPPED: there is no Samba here (package samba-common-bin)");
+    let library = std::process::Command::new("/usr/bin/python3").args(["-c", "import samba.samba3.passdb"]).output();
+    if !Path::new("/usr/bin/pdbedit").exists() || !library.is_ok_and(|output| output.status.success()) {
+        eprintln!("SKIPPED: there is no Samba here (packages samba and python3-samba)");
         return;
     }
     let dir = boxes::scratch();
@@ -322,18 +323,15 @@ fn passwords_for_sambas_shares_come_by_the_names_of_people_and_cost_nobody_here_
     give(&old, "backup", "of backup");
     // Each box numbers its people from the same number on.
     give(&new, "daemon", "of daemon");
-    let program = "import base64, json, subprocess, sys; sys.path.insert(0, sys.argv[1]); import accounts
-class Box:
-    @staticmethod
-    def run(name, *words):
-        return subprocess.run([name, '--configfile', sys.argv[3] + '/smb.conf', *words], text=True,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    let program = "import base64, json, sys; sys.path.insert(0, sys.argv[1]); import accounts
+accounts.CONFIGURATION = sys.argv[3] + '/smb.conf'
 came = {'notes': []}
 raw = base64.b64encode(open(sys.argv[2] + '/passdb.tdb', 'rb').read())
-accounts.give_passwords(raw, ['games', 'nobody'], came, Box)
+for _ in range(2):
+    accounts.give_passwords(raw, ['games', 'nobody'], came)
 print(json.dumps(came['notes']))";
     let parts = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/finish/extras");
-    let mut python = std::process::Command::new("python3");
+    let mut python = std::process::Command::new("/usr/bin/python3");
     python.args(["-B", "-c", program]).args([&parts, &old, &new]);
     let output = python.output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -449,7 +449,7 @@ fn undo_on_the_running_box_brings_the_database_back_and_from_outside_it_says_so(
 }
 
 #[test]
-fn after_14_days_or_a_commit_the_old_data_and_all_of_lifeboat_but_its_journal_are_gone() {
+fn after_14_days_or_a_commit_the_old_data_and_all_of_lifeboat_but_its_journal_and_its_papers_are_gone() {
     if cannot_run() {
         return;
     }

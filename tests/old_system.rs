@@ -347,3 +347,33 @@ fn settings_of_freedomboxs_store_are_in_the_file_that_its_restore_reads() {
     assert_eq!(entry.mode, 0o600);
     assert_eq!(*digest, Sha256Digest::of(expected.to_string().as_bytes()));
 }
+
+#[test]
+fn a_database_without_a_dump_is_named_with_what_stays_on_the_old_disk_and_costs_no_other_app() {
+    if boxes::needs_root() {
+        return;
+    }
+    let dir = old_box();
+    put(dir.path(), "var/lib/postgresql/17/main/PG_VERSION", "17\n");
+    fs::remove_file(dir.path().join("var/lib/plinth/backups-data/miniflux-database.sql")).unwrap();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_lifeboat"))
+        .args([OsStr::new("verify"), dir.path().as_os_str(), OsStr::new("--json")])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(15), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let damages: Vec<_> =
+        report["findings"].as_array().unwrap().iter().filter(|one| one["severity"] == "damage").collect();
+    assert_eq!(damages.len(), 1, "{report:#}");
+    assert_eq!(damages[0]["subject"], "miniflux");
+    let told = damages[0]["what"].as_str().unwrap().to_owned() + damages[0]["advice"].as_str().unwrap();
+    assert!(told.contains("miniflux-database.sql") && told.contains("/var/lib/postgresql"), "{told}");
+    let damaged: Vec<_> = report["apps"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|app| app["verdict"] == "damaged")
+        .map(|app| &app["name"])
+        .collect();
+    assert_eq!(damaged, ["miniflux"]);
+}

@@ -121,6 +121,50 @@ fn help_is_as_it_was_read_last() {
 }
 
 #[test]
+fn the_manual_and_the_completions_have_every_command_and_every_option_of_the_help() {
+    let folder = folder();
+    let ask = |args: &[&str]| run_in(folder.path(), LIFEBOAT.as_ref(), args, "").ends(0).out;
+    // A line of the help begins with what it is about; what is folded stands further to the right.
+    let first = |line: &str| line.trim().split(' ').next().unwrap_or_default().to_owned();
+    let help = ask(&["--help"]);
+    let listed = help.split("Commands:").nth(1).unwrap().split("Options:").next().unwrap();
+    let is_command = |line: &&str| line.starts_with("  ") && !line.starts_with("   ");
+    let commands: Vec<String> = listed.lines().filter(is_command).map(first).filter(|word| word != "help").collect();
+    assert!(commands.len() > 10, "{commands:?}");
+    // groff writes a hyphen that may not be broken with a stroke before it.
+    let plain = |page: String| page.replace("\\-", "-");
+    let all = plain(ask(&["man"]));
+    let bash = ask(&["completions", "bash"]);
+    for command in &commands {
+        assert!(all.contains(command.as_str()) && bash.contains(&format!(",{command})")), "{command}");
+        let page = plain(ask(&["man", command]));
+        assert!(page.starts_with(".ie") && page.contains(&format!(".TH lifeboat-{command} ")), "{page}");
+        let help = ask(&[command, "--help"]);
+        for option in help.lines().map(first).filter(|word| word.starts_with("--")) {
+            assert!(page.contains(&option) && bash.contains(&option), "{command} {option}");
+        }
+    }
+    assert_eq!(run_in(folder.path(), LIFEBOAT.as_ref(), &["man", "sail"], "").code, 2);
+    for shell in ["zsh", "fish", "elvish", "powershell"] {
+        let script = ask(&["completions", shell]);
+        assert!(commands.iter().all(|command| script.contains(command.as_str())), "{shell}");
+    }
+    // What bash itself makes of it: what fits "lifeboat res", and "lifeboat restore --ex".
+    put(folder.path(), "completion", bash.as_bytes());
+    let complete = "source ./completion; COMP_WORDS=(lifeboat res); COMP_CWORD=1; _lifeboat lifeboat res lifeboat
+        echo ${COMPREPLY[@]}; COMP_WORDS=(lifeboat restore --ex); COMP_CWORD=2; _lifeboat lifeboat --ex restore
+        echo ${COMPREPLY[@]}";
+    let made = run_in(folder.path(), "bash".as_ref(), &["-c", complete], "").ends(0);
+    assert_eq!(made.out, "restore resume\n--extras\n", "{}", made.err);
+    // And groff of the page, where it is here.
+    put(folder.path(), "page", ask(&["man", "restore"]).as_bytes());
+    if Command::new("groff").arg("--version").output().is_ok() {
+        let read = run_in(folder.path(), "groff".as_ref(), &["-man", "-Tutf8", "-P-cbou", "-ww", "page"], "").ends(0);
+        assert!(read.err.is_empty() && read.out.contains("consent"), "{}", read.err);
+    }
+}
+
+#[test]
 fn a_rescue_by_commands_reads_well_from_survey_to_commit() {
     if !can_run() {
         return;

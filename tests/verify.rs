@@ -494,3 +494,23 @@ fn what_lies_below_a_link_or_a_file_damages_its_app() {
         assert!(has(&verified, Severity::Damage, "which is not a directory in the archive"));
     }
 }
+
+#[test]
+fn the_progress_of_reading_names_each_app_when_its_data_begins() {
+    struct Apps(Mutex<Vec<String>>);
+    impl Progress for Apps {
+        fn event(&self, event: Event) {
+            if let Event::App { name } = event {
+                self.0.lock().unwrap().push(name.to_string());
+            }
+        }
+    }
+    let tar = RawTar::new().dir("var/lib/radicale").file("var/lib/radicale/a", b"1").file("var/lib/radicale/b", b"2");
+    let tar = tar.file("etc/nobody", b"3").dir("var/lib/tiddlywiki").file("var/lib/tiddlywiki/c", b"4");
+    let folder = tempfile::tempdir().unwrap();
+    let file = put(folder.path(), "backup", &gzip(&tar.end()));
+    let scope = Scope { roots: lifeboat::model::manifest::roots(), apps: None, dumps: &[], skip: &everything };
+    let apps = Apps(Mutex::default());
+    verify(&mut *source::open(&file).unwrap(), &scope, &mut NoObserver, &apps).unwrap();
+    assert_eq!(*apps.0.lock().unwrap(), ["radicale", "tiddlywiki"]);
+}

@@ -239,6 +239,23 @@ pub fn roots() -> &'static [RelPath] {
     })
 }
 
+/// The app that a root belongs to; the first by name where several have it.
+pub fn owner(root: &RelPath) -> Option<&'static AppId> {
+    static OWNERS: OnceLock<BTreeMap<&'static RelPath, &'static AppId>> = OnceLock::new();
+    let owners = OWNERS.get_or_init(|| {
+        let mut owners = BTreeMap::new();
+        for app in all() {
+            let moved = app.renames.iter().map(|rename| &rename.from);
+            for path in app.backups.iter().flat_map(Backup::paths).chain(moved) {
+                let owner = owners.entry(path).or_insert(&app.id);
+                *owner = (*owner).min(&app.id);
+            }
+        }
+        owners
+    });
+    owners.get(root).copied()
+}
+
 /// Whether the path is a file of FreedomBox itself, in any version of any app: the target's own stays.
 pub fn is_dropin(path: &RelPath) -> bool {
     static DROPINS: OnceLock<BTreeSet<&'static RelPath>> = OnceLock::new();

@@ -205,7 +205,10 @@ fn drive(
         }
         // The guard comes first: whatever is staged, also by a medium that is gone by now, can be exchanged safely.
         if let Some((archive, owners, papers)) = backup {
-            restore.keep_papers(papers)?;
+            // Whatever is staged has its papers already; a plan that is carried out changes nothing any more.
+            if !restore.is_staged() {
+                restore.keep_papers(papers)?;
+            }
             let wanted: Vec<Extra> = restore.plan().extras.iter().map(|plan| plan.extra).collect();
             for extra in wanted {
                 if let Some(held) = archive.extras() {

@@ -140,18 +140,16 @@ impl Restore {
         write().map_err(super::writing(path))
     }
 
-    /// Keeps the papers of this restore in its own directory, where root alone reads them.
+    /// Keeps the papers of this restore beside its journal, where root alone reads them. They stay as it does.
     pub fn keep_papers(&self, papers: &Papers) -> Result<(), RestoreError> {
         let failed = || doing("keeping the report on the box");
         let at = make_restore(&self.root, &self.plan.id)?;
         for (name, text) in papers.files() {
-            let new = [name.as_bytes(), b".new"].concat();
             let write = || -> io::Result<()> {
-                tree::remove(&at, &new)?;
-                let mut file = at.create_file(&new)?;
+                tree::remove(&at, name.as_bytes())?;
+                let mut file = at.create_file(name.as_bytes())?;
                 file.write_all(text.as_bytes())?;
-                dir::sync_file(&file)?;
-                at.replace(&new, name.as_bytes())
+                dir::sync_file(&file)
             };
             write().map_err(failed())?;
         }

@@ -8,7 +8,9 @@ use crate::model::bytes;
 use crate::model::digest::Sha256Digest;
 use crate::model::entry::{Entry, EntryKind};
 use crate::model::finding::{Finding, Severity};
+use crate::model::manifest;
 use crate::model::path::RelPath;
+use crate::model::progress::{Event, Progress};
 use crate::model::size::ByteSize;
 use crate::source::{VisitError, Visitor};
 use sha2::{Digest as _, Sha256};
@@ -31,6 +33,9 @@ const DUMPS: &[u8] = b"var/lib/plinth/backups-data";
 pub(super) struct Census<'a> {
     scope: &'a Scope<'a>,
     observer: &'a mut dyn Observer,
+    progress: &'a dyn Progress,
+    /// The root of which the progress was told last.
+    told: Option<usize>,
     /// Where each root lies in `roots`.
     index: HashMap<Vec<u8>, usize>,
     pub(super) roots: Vec<RootContent>,
@@ -60,12 +65,19 @@ pub(super) struct Census<'a> {
 }
 
 impl<'a> Census<'a> {
-    pub(super) fn new(roots: &[RelPath], scope: &'a Scope<'a>, observer: &'a mut dyn Observer) -> Self {
+    pub(super) fn new(
+        roots: &[RelPath],
+        scope: &'a Scope<'a>,
+        observer: &'a mut dyn Observer,
+        progress: &'a dyn Progress,
+    ) -> Self {
         let distinct: BTreeSet<&RelPath> = roots.iter().collect();
         let roots: Vec<RootContent> = distinct.into_iter().map(|path| RootContent::empty(path.clone())).collect();
         Self {
             scope,
             observer,
+            progress,
+            told: None,
             index: roots.iter().enumerate().map(|(at, root)| (root.path.as_bytes().to_vec(), at)).collect(),
             spans: vec![None; roots.len()],
             gaps: Vec::new(),
@@ -89,6 +101,16 @@ impl<'a> Census<'a> {
         let raw = path.as_bytes();
         let ends = raw.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at).chain([raw.len()]);
         ends.filter_map(|end| self.index.get(raw.get(..end)?).copied()).collect()
+    }
+
+    /// Says which app is being read, when it is another one.
+    fn tell(&mut self, roots: &[usize]) {
+        let root = roots.first().copied();
+        if root.is_some() && root != self.told {
+            self.told = root;
+            let owner = root.and_then(|at| self.roots.get(at)).and_then(|root| manifest::owner(&root.path));
+            owner.into_iter().for_each(|app| self.progress.event(Event::App { name: app.clone() }));
+        }
     }
 
     fn is_dump(&self, entry: &Entry) -> bool {
@@ -203,6 +225,7 @@ impl Visitor for Census<'_> {
 
     fn visit(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<(), VisitError> {
         let roots = if self.is_skipped(entry) { Vec::new() } else { self.containing(&entry.path) };
+        self.tell(&roots);
         let is_dump = self.is_dump(entry);
         let is_wanted = self.wanted.remove(&self.hasher.hash_one(entry.path.as_bytes())) || entry.fingerprint.is_none();
         let mut digest = None;

@@ -161,7 +161,7 @@ pub fn verify(
     observer: &mut dyn Observer,
     progress: &dyn Progress,
 ) -> Result<Verified, VerifyError> {
-    let mut census = Census::new(scope.roots, scope, observer);
+    let mut census = Census::new(scope.roots, scope, observer, progress);
     let outcome = pass(archive, &mut census, progress)?;
     census.finish();
     let mut evidence = verdict::Evidence::new(census, outcome);
@@ -186,7 +186,7 @@ pub fn verify(
         summary.apps.iter().flat_map(|app| &app.paths).filter(|path| evidence.root(path).is_none()).cloned().collect();
     if !unknown.is_empty() {
         let unknown: Vec<RelPath> = unknown.into_iter().collect();
-        let mut census = Census::new(&unknown, scope, observer);
+        let mut census = Census::new(&unknown, scope, observer, progress);
         let outcome = pass(archive, &mut census, progress)?;
         evidence.add_roots(census, outcome);
     }

@@ -17,7 +17,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 const FETCH_AGAIN: &str = "use another backup, or fetch this one again from where it comes from";
 
-const DUMP_FIRST: &str = "FreedomBox writes it when it makes a backup: where the old box still starts, let it make one";
+const DUMP_FIRST: &str = "FreedomBox writes it when it makes a backup: where the old box still starts, let it make one. The \
+                          database's own files, in /var/lib/mysql or /var/lib/postgresql, can only be read by its server: \
+                          keep the old disk";
 
 /// What the pass over the archive left behind.
 pub(super) struct Evidence {

@@ -100,6 +100,9 @@ impl Ends {
             "var/lib/lifeboat/restores".to_owned(),
             format!("{journal}/journal"),
             format!("{journal}/journal-copy"),
+            format!("{journal}/report.txt"),
+            format!("{journal}/report.json"),
+            format!("{journal}/full.log"),
             journal,
         ];
         let more: Vec<_> = left.keys().map(|path| String::from_utf8_lossy(path).into_owned()).collect();
@@ -113,8 +116,10 @@ impl Ends {
     /// it while it lost the record that it was made.
     pub fn is_undone_but_for_directories(&self, onto: &Path) -> Result<(), String> {
         self.is_old(onto)?;
-        let journal = format!("var/lib/lifeboat/restores/{}/journal", self.scene.plan);
-        let kept = ["var/lib/lifeboat/lock".into(), format!("{journal}-copy"), journal];
+        let own = format!("var/lib/lifeboat/restores/{}", self.scene.plan);
+        let kept = ["journal", "journal-copy", "report.txt", "report.json", "full.log"];
+        let kept: Vec<String> = kept.iter().map(|name| format!("{own}/{name}")).collect();
+        let kept = [kept, vec!["var/lib/lifeboat/lock".to_owned()]].concat();
         let left = take(onto, &|path| path.starts_with("var/lib/lifeboat"));
         let files = left.iter().filter(|(_, what)| !what.starts_with("directory"));
         let paths: Vec<_> = files.map(|(path, _)| String::from_utf8_lossy(path).into_owned()).collect();

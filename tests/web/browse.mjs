@@ -4,15 +4,15 @@
 // axe knows, in light and dark; nothing wider than a narrow phone; no message on the browser's console; no request to
 // anybody else. Prints one line for each promise, and ends with 1 when one is broken.
 import { spawn, execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 import axe from "axe-core";
 
 const here = dirname(fileURLToPath(import.meta.url));
-const program = resolve(process.argv[2]);
 const folder = resolve(process.argv[3]);
+const program = join(folder, "medium/bin/lifeboat");
 const SIZES = { phone: { width: 375, height: 740 }, narrow: { width: 320, height: 568 }, desktop: { width: 1280, height: 860 } };
 const PATIENCE = 180_000;
 let broken = 0;
@@ -31,6 +31,19 @@ const until = async (what, look) => {
     if (found) return found;
   }
   throw new Error(`no ${what}`);
+};
+
+/** The program on a medium of its own, with what looks like a program for the box; no test starts that. */
+const onMedium = () => {
+  const beside = join(folder, "medium/share/lifeboat/amd64");
+  mkdirSync(dirname(program), { recursive: true });
+  mkdirSync(beside, { recursive: true });
+  copyFileSync(resolve(process.argv[2]), program);
+  const head = Buffer.alloc(64);
+  head.write("\x7fELF\x02\x01", "latin1");
+  // The machine is x86-64; there are no program headers, so no loader either.
+  [head[18], head[54]] = [62, 56];
+  writeFileSync(join(beside, "lifeboat"), head);
 };
 
 /** A guide on a sample of its own, with the page on a port of the loopback interface. */
@@ -67,6 +80,7 @@ const browser = await chromium.launch({
 const open = async (guide, options) => {
   const context = await browser.newContext({ ignoreHTTPSErrors: true, acceptDownloads: true, ...options });
   const page = await context.newPage();
+  page.setDefaultTimeout(PATIENCE);
   const faults = [];
   page.on("console", (message) => {
     if (message.type() === "error" || message.type() === "warning") faults.push(message.text());
@@ -106,6 +120,9 @@ const look = async (page, name) => {
 };
 
 const question = (page) => page.locator("form[data-id]").first().getAttribute("data-id", { timeout: 500 }).catch(() => null);
+
+/** Which one of all questions the open one is; none while there is none. */
+const number = (page) => page.locator("form[data-id] input[name=number]").first().inputValue({ timeout: 500 }).catch(() => null);
 
 /** Waits for the question with this id. */
 const asked = async (page, id) => {
@@ -239,9 +256,11 @@ const files = async () => {
   await asked(page, "choose-box");
   // The guide looked while the backup was still there.
   await page.getByText("look again").click();
+  const before = await number(page);
   await page.locator("button[name=go]").click();
-  await pause(1500);
-  await asked(page, "choose-box");
+  // The same question comes again; the old one must not be taken for it.
+  await until("the question after looking again", async () => (await number(page)) !== before && (await question(page)) === "choose-box");
+  await page.waitForLoadState();
   await byPointer(page, 0);
   await asked(page, "no-backup");
   await look(page, "60-no-backup");
@@ -301,6 +320,7 @@ const twoBrowsers = async () => {
 };
 
 mkdirSync(folder, { recursive: true });
+onMedium();
 try {
   const parts = { scripts: withScripts, "no-scripts": withoutScripts, files, two: twoBrowsers };
   const chosen = process.argv.slice(4);

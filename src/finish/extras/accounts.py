@@ -4,6 +4,7 @@ A part of driver.py. Creates only: who is here already stays exactly as he is, s
 """
 import base64
 import grp
+import json
 import os
 import pathlib
 import pwd
@@ -121,24 +122,55 @@ def give_keys(person, uid):
         os.chown(place, uid, EVERYBODY, follow_symlinks=False)
 
 
-def give_passwords(raw, made, came, box):
-    """Samba's passwords of those who were made. Its database numbers people in its own way, so they go by their names
-    through the form of smbpasswd(5), and never as words of a command."""
+# Samba's library keeps one database open for good, so each is looked at by a process of its own.
+READ = '''
+import json, sys
+from samba.samba3 import param, passdb
+param.get_context().load(sys.argv[1])
+old, found = passdb.PDB('tdbsam:' + sys.argv[2]), {}
+for name in json.load(sys.stdin):
+    try:
+        user = old.getsampwnam(name)
+    except passdb.error:
+        continue
+    found[name] = [user.nt_passwd.hex(), user.acct_ctrl, user.pass_last_set_time]
+print(json.dumps(found))
+'''
+WRITE = '''
+import json, sys
+from samba.samba3 import param, passdb
+param.get_context().load(sys.argv[1])
+new = passdb.PDB('tdbsam')
+for name, (password, control, since) in json.load(sys.stdin).items():
+    try:
+        user = new.getsampwnam(name)
+    except passdb.error:
+        # 16: an account of a person. It gets a number of this box.
+        new.create_user(name, 16)
+        user = new.getsampwnam(name)
+    user.nt_passwd, user.acct_ctrl, user.pass_last_set_time = bytes.fromhex(password), control, since
+    new.update_sam_account(user)
+    print(name)
+'''
+CONFIGURATION = '/etc/samba/smb.conf'
+
+
+def samba(program, *words, text):
+    done = subprocess.run(['/usr/bin/python3', '-c', program, CONFIGURATION, *words], input=text, text=True, check=False,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    if done.returncode:
+        raise RuntimeError(f'Samba says: {" ".join(done.stderr.split())[-200:]}')
+    return done.stdout
+
+
+def give_passwords(raw, made, came):
+    """Samba's passwords of those who were made, by their names: each box numbers its people in its own way."""
     with tempfile.TemporaryDirectory() as folder:
-        old, lines = (os.path.join(folder, name) for name in ('passdb.tdb', 'smbpasswd'))
-        for place, content in ((old, base64.b64decode(raw)), (lines, None)):
-            handle = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(handle, 'wb') as file:
-                file.write(content or b'')
-        said = box.run('pdbedit', '--list', '--smbpasswd-style', f'--backend=tdbsam:{old}')
-        own = [line for line in said.stdout.splitlines() if line.split(':')[0] in made and line.count(':') > 4]
-        with open(lines, 'w', encoding='utf-8') as file:
-            file.writelines(line + '\n' for line in own)
-        for name in [line.split(':')[0] for line in own]:
-            done = box.run('pdbedit', f'--import=smbpasswd:{lines}', '--export=tdbsam', f'--user={name}')
-            if done.returncode:
-                own = [line for line in own if line.split(':')[0] != name]
-    missing = sorted(set(made) - {line.split(':')[0] for line in own})
+        old = os.path.join(folder, 'passdb.tdb')
+        with os.fdopen(os.open(old, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), 'wb') as file:
+            file.write(base64.b64decode(raw))
+        given = samba(WRITE, text=samba(READ, old, text=json.dumps(made))).split()
+    missing = sorted(set(made) - set(given))
     if missing:
         came['notes'].append(f'For the shares of Samba the password has to be set again: {", ".join(missing)}.')
 
@@ -167,7 +199,7 @@ def bring(wanted, came, box):
     forget()
     if made and wanted.get('samba'):
         try:
-            give_passwords(wanted['samba'], made, came, box)
+            give_passwords(wanted['samba'], made, came)
         except Exception as error:
             came['notes'].append(f'For the shares of Samba the passwords have to be set again ({reason(error)}).')
 

@@ -46,8 +46,10 @@ def adapt(file, ids, box):
     own.setdefault('uuid', str(uuid.uuid4()))
     # When it was last in use decides which of two connections is taken: here it never was.
     own.pop('timestamp', None)
-    if own.get('id') in ids:
-        own['id'] += ' (old box)'
+    name, number = own.get('id'), 1
+    while own.get('id') in ids:
+        own['id'] = f'{name} (old box)' if number == 1 else f'{name} (old box, {number})'
+        number += 1
     if not joins(file):
         own['autoconnect'] = 'false'
         return

@@ -1,6 +1,7 @@
 """Uses FreedomBox's own code, of whatever version is installed. Runs in a box, as the user plinth.
 
 product.py first-boot USER PASSWORD     makes an administrator and ends the wizard
+product.py person USER PASSWORD ADMIN WORD    makes another administrator; ADMIN's password is WORD
 product.py install APP…                 installs and sets up apps, one after the other
 product.py backup FILE APP…             makes a backup of these apps (all where none is named), downloads it to FILE
 product.py diagnose APP…                what FreedomBox's own diagnostics say
@@ -53,6 +54,17 @@ def first_boot(user, password):
     for step in steps._get_steps():
         steps.mark_step_done(step["id"])
     steps.set_completed()
+
+
+def person(user, password, admin, word):
+    """Another administrator, as the page of users makes one."""
+    from django.contrib.auth.models import Group, User
+
+    account = User.objects.create_user(user, password=password)
+    privileged = mod("modules.users.privileged")
+    privileged.create_user(user, password, admin, word)
+    privileged.add_user_to_group(user, "admin", admin, word)
+    Group.objects.get_or_create(name="admin")[0].user_set.add(account)
 
 
 def install(*apps):
@@ -110,7 +122,7 @@ def run(file):
 
 if __name__ == "__main__":
     application = begin()
-    commands = {"first-boot": first_boot, "install": install, "backup": backup, "diagnose": diagnose,
+    commands = {"first-boot": first_boot, "person": person, "install": install, "backup": backup, "diagnose": diagnose,
                 "notifications": notifications, "run": run}
     status = 0
     try:
