@@ -1,5 +1,6 @@
 """Apps with pages that people write or read."""
 
+import contextlib
 import glob
 import os
 import pathlib
@@ -194,8 +195,10 @@ class Roundcube:
         import sqlite3
 
         query = "insert into users (username, mail_host, created, language) values ('zoe', 'localhost', '2026-11-01', 'de_DE')"
-        with sqlite3.connect(first(self.database)) as database:
+        # Closed, or the row would stay in SQLite's log beside the file, which FreedomBox's backup does not have.
+        with contextlib.closing(sqlite3.connect(first(self.database))) as database:
             database.execute(query)
+            database.commit()
 
     def look(self):
         users = sqlite(first(self.database), "select username, language from users where username = 'zoe'")
