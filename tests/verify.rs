@@ -368,6 +368,10 @@ fn a_hard_link_to_nothing_is_damage_and_one_to_another_root_is_mentioned() {
 struct Witness(Vec<(RelPath, RelPath, Option<Sha256Digest>)>);
 
 impl Observer for Witness {
+    fn needs_digest(&mut self, _: &RelPath, _: &Entry) -> bool {
+        true
+    }
+
     fn seen(&mut self, root: &RelPath, entry: &Entry, content: Option<Sha256Digest>) {
         self.0.push((root.clone(), entry.path.clone(), content));
     }

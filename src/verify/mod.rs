@@ -45,9 +45,7 @@ pub struct Scope<'a> {
 pub trait Observer {
     /// Whether [`seen`](Self::seen) makes use of the digest of this file's content. It is not computed for this alone
     /// where the archive has a [fingerprint](Entry::fingerprint).
-    fn needs_digest(&mut self, _root: &RelPath, _entry: &Entry) -> bool {
-        true
-    }
+    fn needs_digest(&mut self, root: &RelPath, entry: &Entry) -> bool;
 
     /// Takes one entry below `root`, with the digest of a file's content where it was computed. An entry below several
     /// roots comes once for each; a repeated one does not come again. What comes before a read error is not proven.
