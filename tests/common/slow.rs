@@ -6,14 +6,15 @@ use fuser::{
     BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo,
     LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEntry, ReplyOpen, Request,
 };
+use lifeboat::sys::overlay::attributes;
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 /// How often content was asked for.
 #[derive(Default)]
@@ -72,23 +73,12 @@ impl Served {
             paths.push(path.to_path_buf());
             paths.len() - 1
         });
-        Some(FileAttr {
-            ino: INodeNo(at as u64 + 1),
-            size: meta.size(),
-            blocks: meta.blocks(),
-            atime: UNIX_EPOCH,
-            mtime: UNIX_EPOCH,
-            ctime: UNIX_EPOCH,
-            crtime: UNIX_EPOCH,
-            kind: if meta.is_dir() { FileType::Directory } else { FileType::RegularFile },
-            perm: (meta.mode() & 0o7777) as u16,
-            nlink: 1,
-            uid: meta.uid(),
-            gid: meta.gid(),
-            rdev: 0,
-            flags: 0,
-            blksize: 4096,
-        })
+        // As of the one file of a disk, but for what it is.
+        let (kind, perm) = match meta.is_dir() {
+            true => (FileType::Directory, 0o700),
+            false => (FileType::RegularFile, 0o600),
+        };
+        Some(FileAttr { ino: INodeNo(at as u64 + 1), kind, perm, ..attributes(INodeNo(2), meta.len())? })
     }
 }
 
