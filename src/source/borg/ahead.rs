@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 
 /// How many bytes of needed content are on their way for each thread, unless a single piece is longer. What is only
 /// checked takes no memory of its own.
-const WINDOW: u64 = 12 << 20;
+const WINDOW: u64 = 10 << 20;
 /// How many pieces are on their way.
 const MOST_PIECES: usize = 512;
 /// How many items are read ahead.
