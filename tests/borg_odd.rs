@@ -273,6 +273,14 @@ fn a_repository_whose_config_is_lost_is_found_and_read_with_the_key_that_was_kep
             let mut archive = source::open_location(&path, None, &mut keys).unwrap();
             assert_eq!(collect(archive.as_mut()).unwrap().0.len(), 1);
         }
+        if mode == "none" {
+            // What is read is never written to, whatever is left of it.
+            fs::remove_file(path.join("config")).unwrap();
+            fs::rename(path.join("data/0"), path.join("data/7")).unwrap();
+            let (place, file) = (path.to_str().unwrap(), path.join("x.tar.gz"));
+            let run = lifeboat(&["export", place, "--archive", "a", file.to_str().unwrap()]);
+            assert!(run.code != 0 && run.err.contains("x.tar.gz") && !file.exists(), "{run:?}");
+        }
     }
     // Names alone make no repository.
     let other = tempfile::tempdir().unwrap();

@@ -198,8 +198,8 @@ pub fn stream(archive: &mut dyn Archive, to: &mut dyn Write, progress: &dyn Prog
 
 /// Whether `folder` is the repository at `location`, or inside it. A plain folder with backups in it is not one.
 fn is_backup_folder(folder: &Path, location: &Path) -> bool {
-    let has_segments = location.join("config").is_file() || location.join("data/0").is_dir();
-    folder.starts_with(location) && location.join("data").is_dir() && has_segments
+    let is_meant = || location.join("config").is_file() && location.join("data").is_dir();
+    folder.starts_with(location) && (is_meant() || source::is_repository(location))
 }
 
 fn files(count: usize) -> String {

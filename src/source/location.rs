@@ -283,6 +283,11 @@ fn is_export_of_freedombox(place: &BackupLocation) -> bool {
     matches!(place, BackupLocation::TarExport { found_as: FoundAs::LegacyFolder | FoundAs::UploadLeftover, .. })
 }
 
+/// Whether a folder is a borg 1.x repository, also one whose config is lost.
+pub fn is_repository(folder: &Path) -> bool {
+    repository_config(folder).is_some()
+}
+
 /// A borg 1.x repository.
 fn recognise_repository(folder: &Path, location: &Path) -> Option<BackupLocation> {
     let BorgConfig { id, keyed } = repository_config(folder)?;

@@ -16,7 +16,7 @@ mod tar_export;
 mod unlock;
 mod unpack;
 
-pub use location::{Listing, each, find, list, list_deleted, open_location};
+pub use location::{Listing, each, find, is_repository, list, list_deleted, open_location};
 pub use tar_export::{open, open_file};
 pub use unlock::{NoPassphrase, OnePassphrase, Unlock};
 
