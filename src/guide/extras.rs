@@ -23,11 +23,7 @@ impl Guide<'_> {
         let read = self.unlocked(|unlock| {
             let location = reach::location(host, &location, unlock)?;
             let archive = reach::open(host, &location, id.as_ref(), unlock)?;
-            let held = archive.extras().map(|held| {
-                let all = Extra::ALL.into_iter().map(|extra| ExtraPlan { extra, names: held.names(extra) });
-                all.filter(|plan| !plan.names.is_empty()).collect()
-            });
-            Ok(held.unwrap_or_default())
+            Ok(archive.extras().map(|held| ExtraPlan::all(held).collect()).unwrap_or_default())
         })?;
         match read {
             None => Ok(Turn::Back),
@@ -37,9 +33,8 @@ impl Guide<'_> {
             }
             Some(Ok(held)) => {
                 self.chosen.held = held;
-                // A box that is called alike has nothing to give.
-                let own = self.chosen.box_.as_ref().map(|box_| box_.hostname.clone()).unwrap_or_default();
-                self.chosen.held.retain(|plan| plan.extra != Extra::Names || plan.names != [own.as_str()]);
+                let own = self.chosen.box_.as_ref().map(|box_| box_.hostname.as_str()).unwrap_or_default();
+                self.chosen.held.retain(|plan| plan.is_news_to(own));
                 Ok(Turn::To(self.next_extra(None)))
             }
         }

@@ -8,7 +8,7 @@ use super::app::AppId;
 use super::archive::ArchiveId;
 use super::digest::Sha256Digest;
 use super::ending::Ending;
-use super::extra::Extra;
+use super::extra::{Extra, Extras};
 use super::finding::Verdict;
 use super::path::RelPath;
 use super::size::ByteSize;
@@ -190,6 +190,19 @@ pub struct ExtraPlan {
     pub extra: Extra,
     /// The names in it.
     pub names: Vec<String>,
+}
+
+impl ExtraPlan {
+    /// All that a source holds, by kinds.
+    pub fn all(held: &Extras) -> impl Iterator<Item = ExtraPlan> + '_ {
+        let all = Extra::ALL.into_iter().map(|extra| ExtraPlan { extra, names: held.names(extra) });
+        all.filter(|plan| !plan.names.is_empty())
+    }
+
+    /// Whether it gives anything to a box of that name: one that is called alike needs no name.
+    pub fn is_news_to(&self, hostname: &str) -> bool {
+        self.extra != Extra::Names || self.names != [hostname]
+    }
 }
 
 /// The two roads of a restore.

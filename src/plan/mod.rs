@@ -110,11 +110,8 @@ pub fn plan(input: &Input) -> RestorePlan {
 /// What the source holds besides apps: what the user asked for, or the rest.
 fn held(input: &Input, wanted: bool) -> Vec<ExtraPlan> {
     let Some(extras) = input.held else { return Vec::new() };
-    let asked = Extra::ALL.into_iter().filter(|extra| input.extras.contains(extra) == wanted);
-    let plans = asked.map(|extra| ExtraPlan { extra, names: extras.names(extra) });
-    // A box that is called alike has nothing to offer.
-    let own = [input.installation.hostname.as_str()];
-    plans.filter(|plan| !plan.names.is_empty() && (wanted || plan.extra != Extra::Names || plan.names != own)).collect()
+    let asked = ExtraPlan::all(extras).filter(|plan| input.extras.contains(&plan.extra) == wanted);
+    asked.filter(|plan| wanted || plan.is_news_to(&input.installation.hostname)).collect()
 }
 
 /// What is left to the user's hands.
