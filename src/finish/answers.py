@@ -96,11 +96,20 @@ class Within(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(request, page, code, message, headers, url)
 
 
-def fetch(app):
-    """The app's pages that do not answer, or answer with an error of the server."""
+def status(url, *handlers):
+    """What a page answers with; the certificate of a box is its own."""
     trusting = ssl.create_default_context()
     trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
-    opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=trusting), Within())
+    opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=trusting), *handlers)
+    try:
+        with opener.open(url, timeout=60) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def fetch(app):
+    """The app's pages that do not answer, or answer with an error of the server."""
     bad = {}
     for part in app.components.values():
         for url in getattr(part, 'urls', None) or []:
@@ -108,10 +117,7 @@ def fetch(app):
             if not url.startswith(('http://', 'https://')):
                 continue
             try:
-                with opener.open(url, timeout=60) as answer:
-                    code = answer.status
-            except urllib.error.HTTPError as error:
-                code = error.code
+                code = status(url, Within())
             except (OSError, ValueError) as error:
                 bad[url] = f'{url} does not answer ({" ".join(str(error).split())[:200]})'
                 continue
@@ -136,18 +142,6 @@ class Unmoved(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, *_):
         return None
-
-
-def ask_http(url):
-    """The status that a server answers with."""
-    trusting = ssl.create_default_context()
-    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
-    handlers = [urllib.request.HTTPSHandler(context=trusting), urllib.request.ProxyHandler({}), Unmoved()]
-    try:
-        with urllib.request.build_opener(*handlers).open(url, timeout=60) as answer:
-            return answer.status
-    except urllib.error.HTTPError as error:
-        return error.code
 
 
 def ask_uwsgi(path):
@@ -180,10 +174,13 @@ def unanswered(app):
         if place and not url.startswith('uwsgi:'):
             continue
         try:
-            status = ask_uwsgi(place.removeprefix('unix:')) if place else ask_http(url)
+            if place:
+                code = ask_uwsgi(place.removeprefix('unix:'))
+            else:
+                code = status(url, urllib.request.ProxyHandler({}), Unmoved())
         except (OSError, ValueError, http.client.HTTPException) as error:
             bad[target] = f'{target} does not answer ({" ".join(str(error).split())[:200]})'
             continue
-        if status >= 500:
-            bad[target] = f'{target} answers with error {status}'
+        if code >= 500:
+            bad[target] = f'{target} answers with error {code}'
     return bad
