@@ -33,15 +33,16 @@ pub fn carry_out(
     progress: &dyn Progress,
 ) -> Result<Done, Failure> {
     let (plan, report, at) = (prepared.plan.clone(), prepared.report.clone(), prepared.papers.clone());
-    let write = |stand: Stand| {
-        at.as_ref().map_or(Ok(()), |at| keep(at, &clerk(&plan, &report, stand, &now(host)))).map_err(|error| {
-            let at = bytes::path::shown(at.as_deref().unwrap_or(Path::new("")));
-            format!("The report could not be written to \"{at}\": {error}.")
-        })
+    let papers = |stand: Stand| clerk(&plan, &report, stand, &now(host));
+    let write = |papers: &Papers| {
+        let Some(at) = &at else { return Ok(()) };
+        let place = bytes::path::shown(at);
+        keep(at, papers).map_err(|error| format!("The report could not be written to \"{place}\": {error}."))
     };
-    let begun = write(Stand::Begun);
-    let carried = carry(host, prepared, consent, &clerk(&plan, &report, Stand::Begun, &now(host)), progress);
-    let ended = write(carried.as_ref().map_or_else(Stand::Stopped, |done| Stand::Ended(&done.status)));
+    let first = papers(Stand::Begun);
+    let begun = write(&first);
+    let carried = carry(host, prepared, consent, &first, progress);
+    let ended = write(&papers(carried.as_ref().map_or_else(Stand::Stopped, |done| Stand::Ended(&done.status))));
     carried.map(|done| {
         let notes = done.notes.into_iter().chain(begun.and(ended).err()).collect();
         Done { notes, ..done }
@@ -88,7 +89,7 @@ fn carry(
         Restore::begin(root, plan, consent).map_err(|error| Failure::of_restore(&error, restore::data_on(&again)))?;
     // An open handle would keep the box from being unmounted at the end.
     drop(again);
-    let mut notes: Vec<String> = restore.remark().map(str::to_owned).into_iter().collect();
+    let mut notes = remarks(&restore);
     notes.extend(drive(host, &target, &mut restore, Some((&mut *archive, &owners, papers)), program, progress)?);
     let status = stand(&restore)?;
     let_go(restore, target)?;
@@ -100,7 +101,7 @@ pub fn resume(host: &Host, onto: &Path, progress: &dyn Progress) -> Result<Done,
     let _watched = Watched::by(progress);
     let (target, mut restore) = take_up(host, onto)?;
     let program = program::find(&target.installation.architecture);
-    let mut notes: Vec<String> = restore.remark().map(str::to_owned).into_iter().collect();
+    let mut notes = remarks(&restore);
     if restore.is_going_back() {
         notes.extend(go_back(host, &target, &mut restore, progress)?);
     } else if restore.is_committing() {
@@ -120,7 +121,7 @@ pub fn resume(host: &Host, onto: &Path, progress: &dyn Progress) -> Result<Done,
 pub fn undo(host: &Host, onto: &Path, progress: &dyn Progress) -> Result<Done, Failure> {
     let _watched = Watched::by(progress);
     let (target, mut restore) = take_up(host, onto)?;
-    let mut notes: Vec<String> = restore.remark().map(str::to_owned).into_iter().collect();
+    let mut notes = remarks(&restore);
     notes.extend(go_back(host, &target, &mut restore, progress)?);
     let status = stand(&restore)?;
     let_go(restore, target)?;
@@ -158,9 +159,14 @@ pub fn commit(host: &Host, onto: &Path, progress: &dyn Progress) -> Result<Done,
     let committed = restore.commit(host.commands().as_ref(), &target.root, progress);
     committed.map_err(|error| Failure::of_restore(&error, restore.data_state()))?;
     let status = stand(&restore)?;
-    let notes = restore.remark().map(str::to_owned).into_iter().collect();
+    let notes = remarks(&restore);
     let_go(restore, target)?;
     Ok(Done { ending: Ending::Done, status, notes })
+}
+
+/// What the user should know of the restore's journal: the first of the notes.
+fn remarks(restore: &Restore) -> Vec<String> {
+    restore.remark().map(str::to_owned).into_iter().collect()
 }
 
 fn take_up(host: &Host, onto: &Path) -> Result<(Target, Restore), Failure> {

@@ -8,7 +8,6 @@ use super::journal::{JournalError, Record};
 use super::{Restore, RestoreError, doing, place};
 use crate::model::app::AppId;
 use crate::model::finish::Part;
-use crate::model::papers::Papers;
 use crate::model::path::RelPath;
 use crate::model::plan::{Action, Step};
 use crate::model::progress::{Event, Phase, Progress};
@@ -230,10 +229,6 @@ impl Restore {
         remove_empty_tree(&area, b"parked").map_err(failed())?;
         self.remove_kept()?;
         let directory = place::make_restore(self.root(), &self.plan().id)?;
-        // A paper that the power was cut at.
-        for (name, _) in Papers::default().files() {
-            tree::remove(&directory, format!("{name}.new").as_bytes()).map_err(failed())?;
-        }
         tree::remove(&directory, b"owners").map_err(failed())
     }
 
