@@ -17,6 +17,7 @@ import definition
 import grub
 import hosttools
 import initramfs
+import loader
 import medium
 import packages
 
@@ -160,6 +161,29 @@ class Machine:
         return cpio, count
 
 
+def check_boards(workshop):
+    """Lays the loader of every board onto an empty card, and reads each as the board's processor does."""
+    trees, bad = {}, 0
+    boards = definition.boards()
+    for name in boards.sections():
+        board, arch = boards[name], boards[name]["arch"]
+        if arch not in trees:
+            group = workshop.group(definition.architecture(arch), "boards", arch)
+            trees[arch] = packages.unpacked([group], workshop.cache / "tree" / f"{arch}-boards")
+        card = bytearray(medium.PARTITION_START)
+        try:
+            for place, part in loader.places(board, trees[arch]).items():
+                card[place : place + len(part)] = part
+            if len(card) > medium.PARTITION_START:
+                raise loader.Unstartable("the boot loader reaches into the partition")
+            loader.check(bytes(card), board["rom"])
+            print(f"ok      {name}")
+        except loader.Unstartable as error:
+            bad += 1
+            print(f"FAILED  {name}: {error}")
+    return bad == 0
+
+
 def put_together(machines):
     """The files of all architectures on one medium; where two name the same path, they have to agree."""
     files = {}
@@ -205,7 +229,7 @@ def main():
     arguments = argparse.ArgumentParser(description="assembles the live image; see image-build/build")
     arguments.add_argument("output", type=pathlib.Path)
     arguments.add_argument("cache", type=pathlib.Path)
-    arguments.add_argument("binaries", type=pathlib.Path, nargs="+", metavar="PROGRAM")
+    arguments.add_argument("binaries", type=pathlib.Path, nargs="*", metavar="PROGRAM")
     arguments.add_argument("--arch", default="all", choices=(*definition.ARCHITECTURES, "all"))
     arguments.add_argument("--board", default="", help="a board of definition/boards.ini")
     arguments.add_argument("--free", action="store_true", help="without firmware that is not free software")
@@ -213,9 +237,13 @@ def main():
     arguments.add_argument("--no-reuse", action="store_true", help="compress everything anew")
     arguments.add_argument("--quick", action="store_true", help="compress little")
     arguments.add_argument("--compress", action="store_true", help="make the .img.xz too")
+    arguments.add_argument("--check-boards", action="store_true", help="try the boot loader of every board, make nothing")
     options = arguments.parse_args()
 
     started = time.monotonic()
+    workshop = Workshop(options.cache.resolve(), options.refresh, not options.no_reuse, options.quick)
+    if options.check_boards:
+        return None if check_boards(workshop) else "a board would not start from its card"
     binaries = told_apart(options.binaries)
     board = dict(definition.boards()[options.board]) if options.board else {}
     arch = board.get("arch", options.arch)
@@ -224,7 +252,6 @@ def main():
     architectures = definition.ARCHITECTURES if arch == "all" else (arch,)
     if missing := [each for each in architectures if each not in binaries]:
         sys.exit(f"a program for {', '.join(missing)} is needed")
-    workshop = Workshop(options.cache.resolve(), options.refresh, not options.no_reuse, options.quick)
     try:
         machines = [Machine(workshop, each, binaries, not options.free, options.board) for each in architectures]
         files = put_together(machines)
@@ -235,9 +262,7 @@ def main():
 
     code, loaders = b"", {}
     if board:
-        for line in board["loader"].splitlines():
-            pattern, place = line.split()
-            loaders[int(place) * 1024] = definition.only_match(machines[0].tree, pattern).read_bytes()
+        loaders = loader.places(board, machines[0].tree)
     else:
         code, loaders = next((parts for machine in machines if any(parts := machine.boot_code())), (code, loaders))
 
@@ -256,6 +281,13 @@ def main():
         code,
         loaders,
     )
+    if board:
+        try:
+            with open(path, "rb") as card:
+                loader.check(card.read(medium.PARTITION_START), board["rom"])
+        except loader.Unstartable as error:
+            path.unlink()
+            sys.exit(f"the board would not start from this card: {error}")
     inside = sorted({(*package, machine.arch) for machine in machines for package in machine.packages})
     lines = "".join(f"{' '.join(package)}\n" for package in inside)
     (options.output / f"{name}.packages.txt").write_text(lines)
@@ -268,8 +300,9 @@ def main():
     print(f"{'sha256':18} {hashlib.sha256(path.read_bytes()).hexdigest()}")
     print(f"assembled in {time.monotonic() - started:.1f} s", file=sys.stderr)
     if options.compress and not compress_image(path, workshop, definition.common().getint("budget", arch)):
-        sys.exit("the compressed image is larger than its budget")
+        return "the compressed image is larger than its budget"
+    return None
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -5,14 +5,17 @@ import hashlib
 import os
 import pathlib
 import shutil
+import struct
 import subprocess
 import tempfile
 import unittest
+import zlib
 
 import closure
 import definition
 import hosttools
 import initramfs
+import loader
 import medium
 import packages
 import sbom
@@ -150,6 +153,7 @@ class Definition(unittest.TestCase):
             for line in boards[name]["loader"].splitlines():
                 _, place = line.split()
                 self.assertTrue(medium.SECTOR <= int(place) * 1024 < medium.PARTITION_START, name)
+            self.assertIn(boards[name]["rom"], loader.LARGEST, name)
             # Its boot loader comes from packages that are fetched for boards alone.
             self.assertTrue(definition.architecture(boards[name]["arch"]).has_section("packages.boards"), name)
 
@@ -163,6 +167,54 @@ class Definition(unittest.TestCase):
             for sources in ("files", "firmware"):
                 for source in definition.section(parser, sources).values():
                     self.assertTrue((definition.FOLDER / source).is_file(), source)
+
+
+class Loader(unittest.TestCase):
+    """Cards as U-Boot's own tools make them, and what is wrong with them; real ones: `image-build/build --check-boards`."""
+
+    def old_image(self, data):
+        header = bytearray(struct.pack(">7I4B32s", loader.OLD_IMAGE, 0, 0, len(data), 0, 0, zlib.crc32(data), 17, 2, 5, 0, b"U-Boot"))
+        struct.pack_into(">I", header, 4, zlib.crc32(header))
+        return bytes(header) + data
+
+    def allwinner(self, size=8192):
+        first = bytearray(os.urandom(size))
+        struct.pack_into("<8sII", first, 4, b"eGON.BT0", loader.STAMP, size)
+        struct.pack_into("<I", first, 12, sum(struct.unpack(f"<{size // 4}I", first)) % (1 << 32))
+        return bytearray(8192) + first + bytes(32768 - size) + self.old_image(b"second" * 100) + bytes(4096)
+
+    def am335x(self):
+        first = bytearray(struct.pack("<II12x12s", 64, 12, b"CHSETTINGS") + b"\xff" * 32 + struct.pack("<I", 0xC0C0C0C1)).ljust(512, b"\0")
+        first += struct.pack("<II", 70000, 0x402F0400)
+        return bytearray(128 * 1024) + first.ljust(256 * 1024, b"\0") + self.old_image(b"second" * 100) + bytes(4096)
+
+    def test_a_card_as_the_processor_wants_it_is_right(self):
+        loader.check(bytes(self.allwinner()), "allwinner")
+        loader.check(bytes(self.am335x()), "am335x")
+
+    def test_u_boot_as_a_device_tree_is_right_too(self):
+        card = self.allwinner()
+        struct.pack_into(">II", card, 40 * 1024, loader.TREE, 600)
+        loader.check(bytes(card), "allwinner")
+
+    def test_every_damaged_byte_that_the_processor_reads_is_noticed(self):
+        for rom, card, places in (
+            ("allwinner", self.allwinner(), (8192, 8196, 8204, 8208, 12000, 40960, 40970, 41100)),
+            ("am335x", self.am335x(), (131072 + 20, 131072 + 40, 131072 + 64, 131072 + 516, 384 * 1024 + 1, 384 * 1024 + 70)),
+        ):
+            for place in places:
+                bad = bytearray(card)
+                bad[place] ^= 0x10
+                with self.assertRaises(loader.Unstartable, msg=f"{rom} {place}"):
+                    loader.check(bytes(bad), rom)
+
+    def test_a_first_part_that_is_too_large_and_one_at_another_place_are_refused(self):
+        with self.assertRaisesRegex(loader.Unstartable, "the processor takes"):
+            card = self.allwinner()
+            struct.pack_into("<I", card, 8192 + 16, 65536)
+            loader.check(bytes(card), "allwinner")
+        with self.assertRaisesRegex(loader.Unstartable, "no mark"):
+            loader.check(bytes(512) + bytes(self.allwinner()), "allwinner")
 
 
 class Packages(unittest.TestCase):

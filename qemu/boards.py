@@ -36,6 +36,8 @@ class Board:
     cores: int = 1
     # Which of the board's serial lines the live system speaks on.
     serial: int = 0
+    # What would switch it off is not imitated: the live system says that somebody has to.
+    stays_on: bool = False
     # Given by the board itself; QEMU takes no other value.
     fixed: bool = False
 
@@ -82,7 +84,7 @@ BOARDS = {
     ),
     "cubieboard": Board(
         "Cubieboard (A10)", "armhf", "qemu-system-arm", ("-machine", "cubieboard"),
-        card=True, medium="sd", disks="usb", memory=512, cores=1,
+        card=True, medium="sd", disks="usb", memory=512, cores=1, stays_on=True,
     ),
 }
 

@@ -2,8 +2,8 @@
 """matrix.py IMAGE WORK [NAME…]: boots the live image on every computer that it is for, and plays what can happen.
 
 Names are computers (boot to the first question), `restore:COMPUTER` (a whole rescue), `times:COMPUTER` (the first
-question beside the least that any system with this kernel takes), and scenes; `qemu/matrix --list` shows them. Without
-names: everything that this image and this machine can do. Prints one line for each, and a table at the end.
+question beside the least that any system with this kernel takes), and scenes; `qemu/matrix --list` shows them, and `boots`,
+`restores` and `scenes` are all of a kind. Without names: everything that this image and this machine can do. Prints one line for each, and a table at the end.
 """
 
 import argparse
@@ -34,6 +34,14 @@ def everything():
     return names + list(scenes.SCENES)
 
 
+def chosen(names):
+    """The names that were asked for; `boots`, `restores` and `scenes` stand for all of their kind."""
+    kinds = {
+        "boots": list(boards.BOARDS), "restores": [f"restore:{name}" for name in boards.BOARDS], "scenes": list(scenes.SCENES),
+    }
+    return [each for name in names for each in kinds.get(name, [name])] or everything()
+
+
 def play(stage, name):
     """Plays one; returns what it measured."""
     kind, _, board = name.rpartition(":")
@@ -46,8 +54,10 @@ def play(stage, name):
 
 def why_not(name, stage, present):
     """Why it cannot be played here, or None."""
-    called = name.rpartition(":")[2]
+    called = "armhf-uefi" if name == "small-memory" else name.rpartition(":")[2]
     board = boards.BOARDS.get(called) or boards.BOARDS["uefi"]
+    if name == "small-memory" and not scenes.borg():
+        return "there is no borg (package borgbackup)"
     if board.card and not stage.image_for(called).exists():
         return f"there is no {stage.image_for(called).name} (image-build/build --board {called})"
     if not board.card and board.arch not in present:
@@ -57,10 +67,11 @@ def why_not(name, stage, present):
 
 def shown(measured):
     words = {
-        "question": "first question after {:.0f} s", "seconds": "all done after {:.0f} s", "starts": "{} starts",
-        "orders": "{} orders", "line": "bare initramfs {:.1f} s", "ratio": "ratio {:.2f} (goal 1.5)",
+        "question": "first question after {:.1f} s", "seconds": "all done after {:.0f} s", "starts": "{} starts",
+        "orders": "{} orders", "line": "bare initramfs {:.1f} s", "ratio": "ratio {:.2f} (goal 1.5)", "pairs": "{}",
         "firmware": "firmware {:.1f} s", "loader": "loading {:.1f} s", "kernel": "kernel and unpacking {:.1f} s",
-        "drivers": "drivers {:.1f} s", "dialogue": "dialogue {:.1f} s",
+        "drivers": "drivers {:.1f} s", "dialogue": "dialogue {:.1f} s", "repository": "repository {:.0f} MB",
+        "took": "restored in {:.0f} s", "peak": "the program took {:.0f} MiB at most", "least": "{:.0f} MiB were left",
     }
     return ", ".join(words[key].format(value) for key, value in measured.items())
 
@@ -71,14 +82,16 @@ def main():
     parser.add_argument("work", type=pathlib.Path)
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--echo", action="store_true", help="show what the machines' consoles show")
+    parser.add_argument("--pairs", type=int, default=1, metavar="N", help="for times: measure so many pairs, show medians")
     options = parser.parse_intermixed_args()
     stage = scenes.Stage(options.image, options.work)
+    stage.pairs = options.pairs
     if options.echo:
         stage.echo = LineEcho()
     options.work.mkdir(parents=True, exist_ok=True)
     present = architectures(options.image)
     rows, failed, skipped = [], 0, 0
-    for name in options.names or everything():
+    for name in chosen(options.names):
         started = time.monotonic()
         if why := why_not(name, stage, present):
             print(f"SKIPPED: {name}: {why}", flush=True)

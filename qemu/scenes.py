@@ -15,6 +15,7 @@ import pathlib
 import re
 import shutil
 import socket
+import statistics
 import subprocess
 import sys
 
@@ -28,7 +29,7 @@ SAMPLE = PROJECT / "tests/sample"
 # Where the medium's file system begins, as mtools writes it.
 FAT = "@@4M"
 ROOT_OFFSET = (4 + 64) * 1024 * 1024
-sys.path.insert(0, str(PROJECT / "image-build"))
+sys.path += [str(PROJECT / "image-build"), str(SAMPLE)]
 
 
 class Stage:
@@ -37,6 +38,8 @@ class Stage:
     def __init__(self, image, work):
         self.image, self.work = pathlib.Path(image), pathlib.Path(work)
         self.echo = None
+        # Of starts whose times are compared.
+        self.pairs = 1
         self.sample = self.work / "sample"
 
     def prepare(self, arch="amd64", size=0):
@@ -95,7 +98,11 @@ def copy(source, target):
 
 
 def digest(file):
-    return hashlib.sha256(pathlib.Path(file).read_bytes()).hexdigest()
+    found = hashlib.sha256()
+    with open(file, "rb") as data:
+        while block := data.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()
 
 
 def on_stick(stick, name):
@@ -541,7 +548,7 @@ def unlocked(machine):
     machine.walked = len(machine.console)
 
 
-def in_shell(machine, command, until):
+def in_shell(machine, command, until, timeout=300):
     """Stops the guide at its question, runs a command in the shell, and switches off."""
     machine.type("q")
     machine.wait(r"^\[after\]", 60)
@@ -549,14 +556,80 @@ def in_shell(machine, command, until):
     machine.type("2")
     machine.wait(r"# \Z", 30)
     machine.type(command)
-    machine.wait(until, 300)
+    machine.wait(until, timeout)
     machine.type("poweroff -f")
     machine.wait_off(120)
 
 
+def small_memory(stage, board="armhf-uefi"):
+    """A borg repository many times larger than the memory is restored; measures what the program takes of it."""
+    stage.prepare(boards.BOARDS[board].arch, LARGE)
+    folder = stage.scene("small-memory", board)
+    drive = drive_with_repository(stage.sample / "backup.tar.gz", folder / "backup.img")
+    before = digest(folder / "backup.img")
+    given = {"choose-backup": f"{drive}/FreedomBoxBackups", "passphrase": PASSPHRASE, "after": None}
+    put_on_stick(folder / "stick.img", "measured.toml", answers(stage, **given))
+    put_on_stick(folder / "stick.img", "measured.sh", MEASURED.encode())
+    with booted(stage, folder, board) as machine:
+        ready = "mkdir /run/s; mount -o ro $(findfs LABEL=LIFEBOAT) /run/s; cp /run/s/measured.* /run; umount /run/s; sh /run/measured.sh"
+        in_shell(machine, ready, r"^code=0 ", 4 * 3600)
+        took, peak, least = (int(re.search(rb"^code=0 .*%s=(\d+)" % name, machine.console, re.M)[1]) for name in (b"took", b"peak", b"least"))
+    assert digest(folder / "backup.img") == before, "the drive with the backup was written to"
+    stage.check(folder / "box.img")
+    repository = sum(file.stat().st_size for file in (folder / "content").rglob("*") if file.is_file())
+    shutil.rmtree(folder)
+    return {"repository": repository / 1e6, "took": took, "peak": peak / 1024, "least": least / 1024}
+
+
+# Of the large backup, in MiB.
+LARGE = int(os.environ.get("LIFEBOAT_LARGE", "2048"))
+PASSPHRASE = "correct horse"
+# Both are sampled: the most that the program ever had, and the least that the system still could give.
+MEASURED = """
+begin=$(cut -d . -f 1 /proc/uptime)
+while sleep 1; do
+    for id in $(pidof lifeboat); do sed -n 's/^VmHWM:[^0-9]*//p' /proc/$id/status >>/run/peak; done
+    sed -n 's/^MemAvailable:[^0-9]*//p' /proc/meminfo >>/run/least
+done 2>/dev/null &
+lifeboat guide --plain --answers /run/measured.toml
+echo "code=$? took=$(($(cut -d . -f 1 /proc/uptime) - begin)) peak=$(sort -n /run/peak | tail -n 1 | cut -d ' ' -f 1) \
+least=$(sort -n /run/least | head -n 1 | cut -d ' ' -f 1)"
+"""
+
+
+def drive_with_repository(backup, image):
+    """Makes a drive with the content of `backup` in an encrypted borg repository; returns its filesystem's UUID."""
+    import disks
+
+    content = image.parent / "content"
+    repository = content / "FreedomBoxBackups"
+    repository.mkdir(parents=True)
+    more = {"env": os.environ | {"BORG_PASSPHRASE": PASSPHRASE, "BORG_BASE_DIR": str(image.parent)}, "stderr": subprocess.STDOUT}
+    run(borg(), "init", "--encryption", "repokey", repository, **more)
+    run(borg(), "import-tar", f"{repository}::backup", backup, **more)
+    size = LARGE * 1024 * 1024 * 5 // 4 + (64 << 20)
+    image.unlink(missing_ok=True)
+    with open(image, "wb") as empty:
+        empty.truncate(size)
+    run("mke2fs", "-q", "-t", "ext4", "-L", "BACKUPUSB", "-U", disks.DRIVE_UUID, "-d", content, image, stderr=subprocess.STDOUT)
+    return disks.DRIVE_UUID
+
+
+def borg():
+    """The borg that is there, or None."""
+    return shutil.which("borg") or shutil.which(PROJECT / "build/borg/bin/borg")
+
+
 def start_times(stage, board="uefi"):
     """Power-on to the first question, part by part, and to the first line of the same kernel with an initramfs that only
-    prints it."""
+    prints it: the medians of `stage.pairs` pairs, each measured one after the other."""
+    pairs = [start_pair(stage, board) for _ in range(stage.pairs)]
+    medians = {what: statistics.median(pair[what] for pair in pairs) for what in pairs[0]}
+    ratios = [pair["ratio"] for pair in pairs]
+    return medians | {"pairs": f"{len(pairs)} pairs, {min(ratios):.2f}-{max(ratios):.2f}"}
+
+
+def start_pair(stage, board):
     folder = stage.scene(f"times-{board}", board)
     arch = boards.BOARDS[board].arch
     with booted(stage, folder, board) as machine:
@@ -570,7 +643,7 @@ def start_times(stage, board="uefi"):
     }
     bare = folder / "bare.img"
     copy(stage.image_for(board), bare)
-    put_on_stick(bare, f"lifeboat/{arch}/initrd", bare_initramfs(arch, folder, stage.image))
+    put_on_stick(bare, f"lifeboat/{arch}/initrd", bare_initramfs(arch, folder, stage.image_for(board)))
     machine = Machine(folder / "bare", [Disk(bare, bus=boards.BOARDS[board].medium, keep=True), *disks(folder, board)[1:]], board=board)
     with machine:
         machine.wait("a line from the initramfs", BOOT_TIMEOUT)
@@ -624,4 +697,5 @@ SCENES = {
     "damaged-medium": damaged_medium,
     "medium-is-no-target": medium_is_no_target,
     "volumes": volumes,
+    "small-memory": small_memory,
 }
