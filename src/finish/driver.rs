@@ -16,7 +16,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The child's program and its parts.
 const PROGRAM: [(&str, &str); 7] = [
@@ -31,6 +31,8 @@ const PROGRAM: [(&str, &str); 7] = [
 /// How long the child may say nothing. Installing a large app takes minutes on a slow board; a child that hangs keeps
 /// FreedomBox's pages away.
 const PATIENCE: Duration = Duration::from_secs(2 * 3600);
+/// How long the first setup of a new box is waited for; it took up to 142 s on a fast machine.
+const FIRST_SETUP: Duration = Duration::from_secs(3600);
 
 /// Where lines for the log go.
 pub(super) type Log = Arc<dyn Fn(&[u8]) + Send + Sync>;
@@ -127,6 +129,39 @@ pub(super) struct Moment {
     pub(super) dumps: Vec<String>,
     /// State directories of the app's dynamic users, below `var/lib`.
     pub(super) states: Vec<String>,
+}
+
+/// The child, as soon as FreedomBox's first setup is over: before that a new box has no directory of people, and no app
+/// can be installed. When an hour is over, the apps of every FreedomBox that are still not set up are named.
+pub(super) fn await_first_setup(
+    machine: &Machine,
+    host: &Host,
+    log: &Log,
+) -> Result<(Driver, Vec<String>), DriverError> {
+    let begun = Instant::now();
+    let mut said = false;
+    // Loading FreedomBox takes a slow board a while: one child asks again and again.
+    let mut driver = None;
+    loop {
+        let asking = driver.take().map_or_else(|| Driver::start(machine, host, log, false), Ok);
+        let looked = asking.and_then(|mut driver| driver.unready().map(|unready| (driver, unready)));
+        let is_over = begun.elapsed() >= FIRST_SETUP;
+        let unready = match looked {
+            Ok((driver, unready)) if unready.is_empty() || is_over => return Ok((driver, unready)),
+            Ok((asked, unready)) => {
+                driver = Some(asked);
+                unready.join(", ")
+            }
+            Err(error) if is_over => return Err(error),
+            // Its database is not there or not complete yet.
+            Err(_) => "everything".to_owned(),
+        };
+        if !said {
+            (machine.talk)(&format!("waiting for FreedomBox's first setup ({unready})"));
+            said = true;
+        }
+        std::thread::sleep(machine.pause);
+    }
 }
 
 #[derive(Deserialize)]

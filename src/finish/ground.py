@@ -1,6 +1,7 @@
 """What the parts of driver.py share: FreedomBox's modules of either name, the box's paths, and commands."""
 import importlib
 import importlib.util
+import os
 import pathlib
 import subprocess
 import sys
@@ -31,6 +32,20 @@ def run(*args, **options):
     options.setdefault('stdin', subprocess.DEVNULL)
     return subprocess.run(args, text=True, errors='replace', stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                           check=False, **options)
+
+
+def write(path, text, owner=None):
+    """A file whole or not at all, and for its owner's eyes only; root's, where no numbers of another are given."""
+    new = path.with_name(f'.{path.name}.new')
+    new.unlink(missing_ok=True)
+    handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(handle, 'w', encoding='utf-8') as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    if owner:
+        os.chown(new, *owner)
+    os.rename(new, path)
 
 
 class Failed(Exception):

@@ -35,8 +35,6 @@ use run::Run;
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
-/// How long the first setup of a new box is waited for; it took up to 142 s on a fast machine.
-const FIRST_SETUP: Duration = Duration::from_secs(3600);
 /// How long FreedomBox's service is waited for.
 const SERVICE: Duration = Duration::from_secs(600);
 /// How long the old data is kept after everything was done.

@@ -4,17 +4,16 @@
 //! another is worked on. An app that fails or waits holds no other one up.
 
 use super::app::{self, Trouble};
-use super::driver::{Driver, DriverError, Log};
+use super::driver::{self, Driver, DriverError, Log};
 use super::machine::{Fetched, Machine};
 use super::report::{people_missing, summary};
-use super::{FIRST_SETUP, SERVICE, Scene};
+use super::{SERVICE, Scene};
 use crate::model::app::AppId;
 use crate::model::finish::{AppProgress, Stand};
 use crate::model::plan::AppPlan;
 use crate::restore::journal::Record;
 use crate::restore::{self, Restore, RestoreError, doing};
 use crate::sys::fault;
-use std::time::Instant;
 
 /// Attempts at an app that may fail.
 const TRIES: u32 = 5;
@@ -41,18 +40,19 @@ impl<'a> Run<'a> {
         if !self.machine.await_service(SERVICE) {
             return Ok(Some("FreedomBox's service does not start".into()));
         }
-        if let Err(error) = self.await_first_setup() {
-            return Ok(Some(error.to_string()));
+        // What is not set up after so long may not matter to the apps here.
+        match driver::await_first_setup(self.machine, self.scene.host, self.log) {
+            Ok((driver, _)) => self.driver = Some(driver),
+            Err(error) => return Ok(Some(error.to_string())),
         }
         self.missing = self.missing_people();
         let ready = self.prepare()?;
         self.driver = None;
-        if ready.is_empty() {
-            self.notify_running();
-            return Ok(None);
-        }
         // Said before the work, which takes a while, and may take other notifications with it.
         self.notify_running();
+        if ready.is_empty() {
+            return Ok(None);
+        }
         let worked = self.work(&ready);
         self.driver = None;
         self.machine.repair_owners()?;
@@ -74,31 +74,6 @@ impl<'a> Run<'a> {
             None => Driver::start(self.machine, self.scene.host, self.log, guarded)?,
         };
         Ok(self.driver.insert(driver))
-    }
-
-    /// The first start of a new box sets up what every FreedomBox has; until then nothing else can be.
-    fn await_first_setup(&mut self) -> Result<(), DriverError> {
-        let begun = Instant::now();
-        let mut said = false;
-        loop {
-            let unready = match self.driver(false).and_then(Driver::unready) {
-                Ok(unready) => unready,
-                // Its database is not there or not complete yet.
-                Err(error) if begun.elapsed() >= FIRST_SETUP => return Err(error),
-                Err(_) => {
-                    self.driver = None;
-                    vec!["everything".into()]
-                }
-            };
-            if unready.is_empty() || begun.elapsed() >= FIRST_SETUP {
-                return Ok(());
-            }
-            if !said {
-                self.say(&format!("waiting for FreedomBox's first setup ({})", unready.join(", ")));
-                said = true;
-            }
-            std::thread::sleep(self.machine.pause);
-        }
     }
 
     /// Looks which apps can be worked on: known to this FreedomBox, and their packages on the box. FreedomBox keeps
@@ -213,11 +188,7 @@ impl<'a> Run<'a> {
                 }
             }
         }
-        let (title, message, severity) = self.summary()?;
-        if let Err(error) = self.driver(false).and_then(|driver| driver.notify(&title, &message, severity)) {
-            self.say(&format!("showing a notification did not work: {error}"));
-        }
-        Ok(())
+        self.notify()
     }
 
     fn work_on(&mut self, plan: &AppPlan) -> Result<(), Trouble> {
@@ -258,11 +229,19 @@ impl<'a> Run<'a> {
         Ok((title, message, severity))
     }
 
-    /// Shows a notification while FreedomBox runs: where nothing could be done now.
-    fn notify_running(&mut self) {
-        let Ok((title, message, severity)) = self.summary() else { return };
+    /// Shows how far the restores are.
+    fn notify(&mut self) -> Result<(), RestoreError> {
+        let (title, message, severity) = self.summary()?;
         if let Err(error) = self.driver(false).and_then(|driver| driver.notify(&title, &message, severity)) {
             self.say(&format!("showing a notification did not work: {error}"));
+        }
+        Ok(())
+    }
+
+    /// The same while FreedomBox runs: before the work, or where nothing could be done now.
+    fn notify_running(&mut self) {
+        if self.notify().is_err() {
+            return;
         }
         self.driver = None;
         // Written by root, into a database of FreedomBox's.

@@ -11,19 +11,6 @@ FOLDER = '/var/lib/plinth/.ssh'
 KEY = 'id_ed25519'
 
 
-def write(path, text, owner):
-    """A file for FreedomBox's eyes only."""
-    new = path.with_name(f'.{path.name}.new')
-    new.unlink(missing_ok=True)
-    handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(handle, 'w', encoding='utf-8') as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.chown(new, *owner)
-    os.rename(new, path)
-
-
 def give_keys(keys, box):
     """Where the old box's key lies on this one; `None` where there is none."""
     account = pwd.getpwnam('plinth')
@@ -37,16 +24,16 @@ def give_keys(keys, box):
         own = (folder / 'known_hosts').read_text(encoding='utf-8') if (folder / 'known_hosts').exists() else ''
         new = [line for line in hosts.splitlines() if line.strip() and line not in own.splitlines()]
         if new:
-            write(folder / 'known_hosts', own + ('\n' if own and own[-1] != '\n' else '') + '\n'.join(new) + '\n', owner)
+            box.write(folder / 'known_hosts', own + ('\n' if own and own[-1] != '\n' else '') + '\n'.join(new) + '\n', owner)
     if KEY not in keys:
         return None
     place = folder / KEY
     if place.exists() and place.read_text(encoding='utf-8') != keys[KEY]:
         # This box has a key of its own, which its own locations need.
         place = folder / f'{KEY}_old_box'
-    write(place, keys[KEY], owner)
+    box.write(place, keys[KEY], owner)
     if KEY + '.pub' in keys:
-        write(place.with_name(place.name + '.pub'), keys[KEY + '.pub'], owner)
+        box.write(place.with_name(place.name + '.pub'), keys[KEY + '.pub'], owner)
     return f'{FOLDER}/{place.name}'
 
 

@@ -4,14 +4,13 @@
 //! last: a schedule that begins while apps still wait would fill the old backups' places with backups of half a box.
 //! One Python file for each kind does the work. What is on the box already stays as it is.
 
-use super::driver::{Driver, DriverError, Log};
+use super::driver::{self, Driver, DriverError, Log};
 use super::machine::Machine;
-use super::{FIRST_SETUP, Outcome, SERVICE, Scene};
+use super::{Outcome, SERVICE, Scene};
 use crate::handoff::extras;
 use crate::model::extra::Extra;
 use crate::model::finish::Stand;
 use crate::restore::{self, RestoreError};
-use std::time::Instant;
 
 /// Whether anything waits for the running box.
 pub(super) fn are_waiting(scene: &Scene) -> Result<bool, RestoreError> {
@@ -100,32 +99,16 @@ pub(super) fn bring(
     worked
 }
 
-/// FreedomBox, as soon as its first setup is over: a new box has no directory of people before that.
+/// FreedomBox, after its first setup; with `is_quiet`, with its service stopped and its apps' code started.
 fn ready(scene: &Scene, machine: &Machine, log: &Log, is_quiet: bool) -> Result<Driver, DriverError> {
-    let begun = Instant::now();
-    // Loading FreedomBox takes a slow board a while: one child asks again and again.
-    let mut driver = None;
-    loop {
-        let mut asking = match driver.take() {
-            Some(driver) => Ok(driver),
-            None => Driver::start(machine, scene.host, log, false),
-        };
-        let unready = match &mut asking {
-            Ok(driver) => driver.unready(),
-            Err(error) => Err(error.clone()),
-        };
-        match (asking, unready) {
-            (Ok(driver), Ok(unready)) if unready.is_empty() && !is_quiet => return Ok(driver),
-            (Ok(_), Ok(unready)) if unready.is_empty() => break,
-            (_, Err(error)) if begun.elapsed() >= FIRST_SETUP => return Err(error),
-            (_, Ok(_)) if begun.elapsed() >= FIRST_SETUP => {
-                return Err(DriverError::Refused("FreedomBox's first setup does not come to its end".into()));
-            }
-            (Ok(asked), Ok(_)) => driver = Some(asked),
-            _ => {}
-        }
-        std::thread::sleep(machine.pause);
+    let (driver, unready) = driver::await_first_setup(machine, scene.host, log)?;
+    if !unready.is_empty() {
+        return Err(DriverError::Refused("FreedomBox's first setup does not come to its end".into()));
     }
+    if !is_quiet {
+        return Ok(driver);
+    }
+    drop(driver);
     machine.stop_service().map_err(DriverError::Refused)?;
     let mut driver = Driver::start(machine, scene.host, log, true)?;
     driver.begin()?;

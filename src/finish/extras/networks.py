@@ -4,7 +4,7 @@ A part of driver.py. Only a Wi-Fi network that the box joins may connect by itse
 connection that is here already stays as it is.
 """
 import configparser
-import os
+import io
 import uuid
 
 TITLE, APP = 'Restore: network connections', 'networks'
@@ -61,18 +61,13 @@ def adapt(file, ids, box):
             file[name].pop('mac-address', None)
 
 
-def put(file, folder):
-    """Whole or not at all, and for root's eyes only: NetworkManager takes no others."""
+def put(file, folder, box):
+    """Readable for root alone: NetworkManager takes no others."""
     folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     path = folder / f'{file["connection"]["uuid"]}.nmconnection'
-    new = folder / f'.{path.name}.new'
-    new.unlink(missing_ok=True)
-    handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(handle, 'w', encoding='utf-8') as text:
-        file.write(text, space_around_delimiters=False)
-        text.flush()
-        os.fsync(text.fileno())
-    os.rename(new, path)
+    text = io.StringIO()
+    file.write(text, space_around_delimiters=False)
+    box.write(path, text.getvalue())
     return path
 
 
@@ -95,7 +90,7 @@ def bring(wanted, came, box):
             if '/' in own.get('uuid', ''):
                 own.pop('uuid')
             adapt(file, ids, box)
-            path = put(file, folder)
+            path = put(file, folder, box)
             # Where NetworkManager does not run now, it reads the file when it starts.
             box.run('nmcli', 'connection', 'load', str(path))
             came['made'].append(own.get('id', name))
