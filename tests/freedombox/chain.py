@@ -50,7 +50,7 @@ def await_and_judge(box, source, onto, apps, truth, missing, plan, is_new, offli
     box.wait_for_service()
     if is_new:
         box.product("first-boot", ADMIN, PASSWORD, capture_output=True)
-    rows = judge.judge(box, truth["truth"], plan, progress, baseline(onto), source)
+    rows = judge.judge(box, truth, plan, progress, baseline(onto))
     for row in rows:
         row["seconds"] = took.get(row["app"])
         row["as expected"] = row["result"] in ("works", "no data") or (row["result"] == "not restored" and row["app"] in missing)

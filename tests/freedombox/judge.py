@@ -5,6 +5,7 @@ The result of an app: `works`, `differs` (an answer is another), `broken` (no an
 finished).
 """
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 from box import last_json
@@ -32,18 +33,21 @@ def in_parts(ask, box, apps):
     return {app: answer for answers in said for app, answer in answers.items()}
 
 
-def judge(box, truth, plan, progress, baseline, source):
-    """A row for each app of the truth; `source` is the release that the backup was made by.
+def judge(box, facts, plan, progress, baseline):
+    """A row for each app of the truth; `facts` are what lies beside the backup.
 
-    `baseline` tells FreedomBox's failed checks of apps that were just installed; only asked where a check fails here.
+    `baseline` tells FreedomBox's failed checks of apps that were just installed; only asked where a check fails here and
+    did not on the first box.
     """
+    truth, source, failed_first = facts["truth"], facts["version"], facts["diagnostics"]
     roads = {app["name"]: app for app in plan["apps"]}
     given_up = {name: app["why"] for name, app in progress.items() if app["stand"] == "not-restored"}
     blocked = {name: reason_of(app) for name, app in roads.items() if app["road"] not in ("in-place", "parked")}
     asked = [name for name in truth if name in roads and name not in given_up and name not in blocked]
     now = look(box, asked)
     checks = diagnose(box, asked)
-    failing = [name for name in asked if checks.get(name)]
+    fresh = {name: [check for check in checks.get(name, []) if not was_failing(check, failed_first.get(name, []))] for name in asked}
+    failing = [name for name in asked if fresh[name]]
     known = baseline(failing) if failing else {}
     rows = []
     for name in sorted(truth):
@@ -52,7 +56,7 @@ def judge(box, truth, plan, progress, baseline, source):
             left_out = LEFT_OUT.get((source, name), [])
             row["why"] = differences({q: a for q, a in truth[name].items() if q not in left_out}, now[name])
             errors = any(answer.startswith("ERROR: ") for answer in now[name].values())
-            new = sorted(set(checks.get(name, [])) - set(known.get(name, [])))
+            new = sorted(set(fresh[name]) - set(known.get(name, [])))
             row["why"] += [f"diagnostics: {check}" for check in new]
             row["result"] = "broken" if errors or new else "differs" if row["why"] else "works"
             row["why"] += [f"FreedomBox {source} has no {', no '.join(left_out)} of it in its backup"] if left_out else []
@@ -62,6 +66,16 @@ def judge(box, truth, plan, progress, baseline, source):
             row["why"] = [why or "the plan does not name it"]
         rows.append(row)
     return rows
+
+
+def was_failing(check, first):
+    """Whether a check failed on the first box as well. Releases name one check differently; what asks the same domain of
+    the tests, which no box reaches, is the same check."""
+    domains = set(DOMAIN.findall(check))
+    return check in first or any(domains & set(DOMAIN.findall(other)) for other in first)
+
+
+DOMAIN = re.compile(r"[a-z0-9.-]+\.example\.org")
 
 
 # What a release's own backup of an app leaves out, by release and app: the questions that ask for it.

@@ -179,7 +179,7 @@ def finished(machine, truth, missing, source, onto):
     say(f"all apps are done {seconds} s after switching on: {rescue.seconds_of(box)}")
     box.wait_for_service(1800)
     roads = {"apps": [{"name": app, "road": "parked"} for app in truth["truth"]]}
-    rows = judge.judge(box, truth["truth"], roads, progress, chain.baseline(onto), source)
+    rows = judge.judge(box, truth, roads, progress, chain.baseline(onto))
     rows = [row for row in rows if row["app"] not in missing]
     print("FreedomBox shows:", rescue.notification(box), flush=True)
     return rows, {"seconds": seconds, "plinth": box.ask("systemctl", "is-active", "plinth"), "dpkg": box.ask("dpkg", "--audit")}

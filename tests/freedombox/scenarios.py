@@ -33,7 +33,7 @@ def end(box, name, source_onto, plan, truth, expected=()):
     """Judges the apps; ends with 0 where all are as they should be."""
     progress = rescue.progress(box)
     box.wait_for_service()
-    rows = judge.judge(box, truth["truth"], plan, progress, chain.baseline(source_onto[1]), source_onto[0])
+    rows = judge.judge(box, truth, plan, progress, chain.baseline(source_onto[1]))
     bad = [row for row in rows if row["result"] != ("not restored" if row["app"] in expected else "works")]
     for row in rows:
         print(f"{row['app']}: {row['result']} {'; '.join(row['why'])}")

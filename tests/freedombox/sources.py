@@ -1,6 +1,7 @@
 """The boxes that backups are made of, and the backups: made once for each release, and kept.
 
-Beside each backup lies the truth: what every app answered in the box that it was made of, after it got its data.
+Beside each backup lies the truth: what every app answered in the box that it was made of, after it got its data, and
+which of FreedomBox's checks failed there.
 """
 
 import json
@@ -139,6 +140,7 @@ def make_backup(version, apps, at):
     for app, answers in unasked.items():
         say(f"{app} does not answer where its data was made: {answers}")
     good = [app for app in good if app not in unasked]
+    checks = last_json(box.product("diagnose", *good, user=None, capture_output=True).stdout)
     box.run("mkdir", "--parents", "--mode=777", "/var/tmp/backup")
     done = box.product("backup", "/var/tmp/backup/backup.tar.gz", *good, capture_output=True)
     say(f"backed up {len(good)} apps of FreedomBox {version}: {last_json(done.stdout)}")
@@ -149,7 +151,7 @@ def make_backup(version, apps, at):
     note = {
         "version": version, "package": release.installed_version(version), "truth": {app: truth[app] for app in good},
         "not installed": {**refused, **facts["failed"]}, "not seeded": {a: w for a, w in seeded.items() if w},
-        "not answering": unasked, "admin": ADMIN, "password": PASSWORD,
+        "not answering": unasked, "diagnostics": checks, "admin": ADMIN, "password": PASSWORD,
     }
     (at / "truth.json.new").write_text(json.dumps(note, indent=1, ensure_ascii=False))
     os.replace(at / "truth.json.new", at / "truth.json")
