@@ -192,6 +192,7 @@ def manifest(app, history, releases, additions):
         'users': additions.get('users', app, []),
         'database': database,
         'settings_file': settings_file(app) if any(entry['settings'] for entry in ranges) else None,
+        'imported_here': additions.get('imported_here', app, []),
         'dynamic_user': dynamic_user(ranges),
         'config_of_release': additions.get('config_of_release', app, []),
         'notes': list(notes) + additions.get('notes', app, []),
@@ -213,6 +214,9 @@ def check(app, releases):
     paths = {place['path'] for entry in app['backups'] for kind in ('directories', 'files') for place in entry[kind]}
     if app['database'] and app['database']['dump'] not in paths:
         raise Contradiction(f'{app["id"]}: its dump was never backed up')
+
+    if not set(app['imported_here']) <= paths:
+        raise Contradiction(f'{app["id"]}: what is imported here was never backed up')
 
     def inside(path, others):
         return any(path == other or path.startswith(other + '/') for other in others)

@@ -392,6 +392,19 @@ def migrate_roundcube(box):
         must('runuser', '-u', 'www-data', '--', str(update), '--dir=/usr/share/roundcube/SQL', '--package=roundcube', cwd='/')
 
 
+def migrate_samba(box):
+    # FreedomBox has shares in its backups until 24.20 only. One that is here already stays as it is.
+    dump = inside(f'{DUMPS}samba-shares-dump.conf')
+    if not dump.exists():
+        return None
+    here = {name.lower() for name in must('net', 'conf', 'listshares').splitlines()} | {'global'}
+    named = re.findall(r'^\[(.+)\]\s*$', dump.read_text(encoding='utf-8', errors='replace'), re.MULTILINE)
+    came = [name for name in named if name.lower() not in here]
+    for name in came:
+        must('net', 'conf', 'import', str(dump), name)
+    return f'its shares came ({", ".join(came)}), and are empty until the disks with their folders are here' if came else None
+
+
 def migrate_sharing(box):
     # Since 26 members of a group sign in by other means; FreedomBox rewrites the shares that it finds when it is set up.
     module('modules.sharing.privileged').setup()
@@ -407,6 +420,7 @@ MIGRATIONS = {
     'mediawiki': migrate_mediawiki,
     'nextcloud': migrate_nextcloud,
     'roundcube': migrate_roundcube,
+    'samba': migrate_samba,
     'sharing': migrate_sharing,
     'ttrss': migrate_ttrss,
     'wordpress': migrate_wordpress,

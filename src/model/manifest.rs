@@ -46,6 +46,9 @@ pub struct Manifest {
     /// The file in the backup that carries its kvstore settings.
     #[serde(deserialize_with = "absolute_path_or_none")]
     pub settings_file: Option<RelPath>,
+    /// Dumps that newer FreedomBox versions neither back up nor import: Lifeboat imports them itself.
+    #[serde(deserialize_with = "absolute_paths")]
+    pub imported_here: Vec<RelPath>,
     /// State directories below `var/lib/private`: numeric owners in a backup mean nothing there.
     #[serde(deserialize_with = "absolute_paths")]
     pub dynamic_user: Vec<RelPath>,
@@ -329,7 +332,7 @@ impl Manifest {
         if let Some(whole) = moves().find(|(from, _)| from == source) {
             return vec![whole];
         }
-        if now.holds(source) {
+        if now.holds(source) || app.imported_here.contains(source) {
             return vec![(source.clone(), source.clone())];
         }
         let kept = now.paths().filter(|path| path.is_within(source)).map(|path| (path.clone(), path.clone()));

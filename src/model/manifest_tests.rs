@@ -284,6 +284,14 @@ fn packages_that_a_debian_release_lacks_are_named() {
 }
 
 #[test]
+fn a_dump_that_freedombox_imports_no_more_has_a_place_where_lifeboat_imports_it() {
+    let dump = "var/lib/plinth/backups-data/samba-shares-dump.conf";
+    for version in ["23.6.2", "25.9.3", "26.14"] {
+        assert_eq!(placed("samba", &[dump], version), [format!("{dump} -> {dump}")], "{version}");
+    }
+}
+
+#[test]
 fn what_an_app_needs_around_a_restore_is_known() {
     let now = at("26.14");
     assert_eq!(app("wordpress").hooks_at(&now), [Hook::BackupPre, Hook::RestorePost]);

@@ -126,6 +126,7 @@ fn road(input: &Input, app: &Manifest, placed: &[(RelPath, RelPath)]) -> Road {
         || box_.set_up(&app.id).is_none()
         || app.database.is_some()
         || app.settings_file.as_ref().is_some_and(|file| placed.iter().any(|(from, _)| file.is_within(from)))
+        || placed.iter().any(|(_, to)| app.imported_here.contains(to))
     {
         Road::Parked
     } else {
@@ -229,6 +230,8 @@ fn describe_next_boot(input: &Input, manifest: &Manifest, placed: &[(RelPath, Re
         app.next_boot.push(format!("import its {engine} database"));
     } else if manifest.settings_file.as_ref().is_some_and(restores) {
         app.next_boot.push("import its settings".into());
+    } else if placed.iter().any(|(_, to)| manifest.imported_here.contains(to)) {
+        app.next_boot.push("import what this FreedomBox does not back up any more".into());
     } else if manifest.database.is_none() && manifest.hooks_at(&box_.freedombox).contains(&Hook::RestorePost) {
         app.next_boot.push("let FreedomBox finish the app's restore".into());
     }

@@ -36,18 +36,23 @@ def write(folder, chain):
 
 
 def read(folder):
-    """The chains that were written to a folder; what groups of apps went through is one chain."""
+    """The chains that were written to a folder; what groups of apps went through is one chain. Of an app that went
+    through one twice, the later run counts."""
     joined = {}
-    for file in sorted(folder.glob("*.json")):
+    for file in sorted(folder.glob("*.json"), key=lambda file: file.stat().st_mtime):
         chain = json.loads(file.read_text())
         known = joined.setdefault(title(chain), chain)
         if known is not chain:
-            known["rows"] += chain["rows"]
+            came = {row["app"] for row in chain["rows"]}
+            known["rows"] = [row for row in known["rows"] if row["app"] not in came] + chain["rows"]
             for part, apps in chain["source"].items():
                 known["source"][part].update(apps)
     for chain in joined.values():
+        came = {row["app"] for row in chain["rows"]}
+        for part, apps in chain["source"].items():
+            chain["source"][part] = {app: why for app, why in apps.items() if app not in came}
         chain["counts"] = counts(chain["rows"])
-    return list(joined.values())
+    return sorted(joined.values(), key=title)
 
 
 def title(chain):

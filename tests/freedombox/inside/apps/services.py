@@ -194,7 +194,14 @@ class Mumble:
     database = "/var/lib/mumble-server/mumble-server.sqlite"
 
     def seed(self):
+        # Without a domain FreedomBox gives it no certificate, and without one it does not start.
+        home = "/var/lib/mumble-server"
+        run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "80", "-subj", "/CN=zoe.example.org",
+            "-keyout", f"{home}/privkey.pem", "-out", f"{home}/fullchain.pem")
+        chown(f"{home}/privkey.pem", "mumble-server")
+        chown(f"{home}/fullchain.pem", "mumble-server")
         privileged("mumble").change_root_channel_name("Living room 271")
+        run("systemctl", "reset-failed", "mumble-server")
         run("systemctl", "restart", "mumble-server")
 
     def look(self):
