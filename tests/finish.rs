@@ -206,6 +206,7 @@ fn offline_the_queue_is_kept_and_the_box_stays_usable_until_packages_come() {
         assert!(app["why"].as_str().unwrap().contains("cannot be reached now"), "{app}");
     }
     assert_eq!((&case.state()["stopped"], &case.state()["up"]), (&json!(0), &json!(true)));
+    assert_eq!(case.state()["updates"], 8, "each run asks once, however many apps wait");
     let shown = &case.freedombox()["notifications"]["lifeboat-restore"]["title"];
     assert_eq!(shown, "Restore: 4 of 6 apps restored, 2 waiting");
     let journal =

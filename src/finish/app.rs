@@ -100,7 +100,9 @@ pub(super) fn work(restore: &mut Restore, driver: &mut Driver, app: &AppPlan) ->
         done(restore, &app.name, Part::Restore)?;
     }
     if reached < Some(Part::Migrate) {
-        if let Some(what) = in_part(Part::Migrate, driver.migrate(id))? {
+        let own = restore.plan().steps.iter().filter(|step| step.app == app.name);
+        let placed: Vec<String> = own.map(|step| format!("/{}", step.destination)).collect();
+        if let Some(what) = in_part(Part::Migrate, driver.migrate(id, &placed))? {
             restore.record(Record::Noted { app: app.name.clone(), what })?;
         }
         done(restore, &app.name, Part::Migrate)?;

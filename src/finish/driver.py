@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import sys
 import threading
 import time
@@ -223,10 +224,10 @@ class Box:
         reload_web_server()
         return {}
 
-    def do_migrate(self, app):
+    def do_migrate(self, app, placed):
         """What the app itself has to do with data of an older release, and FreedomBox does not do after a restore."""
         step = MIGRATIONS.get(app)
-        return {'note': step(self) if step is not None else None}
+        return {'note': step(placed) if step is not None else None}
 
     def do_check(self, app, patience, known, settling=0):
         """Whether the app answers: FreedomBox's own diagnostics, its pages, and the app itself behind the web server.
@@ -336,7 +337,7 @@ def compare(path):
         raise Failed(f'only {counted[-1]} of {wanted} tables of its database were imported')
 
 
-def migrate_mediawiki(box):
+def migrate_mediawiki(placed):
     module('modules.mediawiki.privileged').update()
     # Up to 26 the script runs as root and may leave files that the web server cannot write.
     must('chown', '--recursive', 'www-data:www-data', '/var/lib/mediawiki-db')
@@ -370,7 +371,7 @@ def relink(kept, shipped):
             (kept / part.name).symlink_to(part)
 
 
-def migrate_wordpress(box):
+def migrate_wordpress(placed):
     for kind in ('languages', 'plugins', 'themes'):
         relink(inside(f'/var/lib/wordpress/wp-content/{kind}'), inside(f'/usr/share/wordpress/wp-content/{kind}'))
     with module('action_utils').service_ensure_running('mysql'):
@@ -379,24 +380,42 @@ def migrate_wordpress(box):
     return gone and f"the site's theme '{gone[1]}' is not in this release; it has the theme '{gone[2]}' now"
 
 
-def migrate_nextcloud(box):
+def migrate_mumble(placed):
+    # Up to 26.3 FreedomBox restores the settings to where Debian 12's server reads them. The one of Debian 13 reads others.
+    old, new = '/etc/mumble-server.ini', inside('/etc/mumble/mumble-server.ini')
+    if old not in placed or not new.exists():
+        return None
+    before = new.with_name(f'{new.name}.before-restore')
+    if not before.exists():
+        shutil.copy2(new, before)
+    # It keeps its owner and mode, which let the server read it.
+    shutil.copyfile(inside(old), new)
+    module('modules.mumble.privileged').setup()
+    if run('systemctl', 'is-enabled', '--quiet', 'mumble-server.service').returncode == 0:
+        run('systemctl', 'reset-failed', 'mumble-server.service')
+        must('systemctl', 'restart', 'mumble-server.service')
+    return f'its settings are those of the backup; those that this box had are in {before}'
+
+
+def migrate_nextcloud(placed):
     privileged = module('modules.nextcloud.privileged')
     privileged._run_occ('upgrade', '--no-interaction')
     privileged._run_occ('maintenance:mode', '--off')
 
 
-def migrate_roundcube(box):
+def migrate_roundcube(placed):
     update = inside('/usr/share/roundcube/bin/updatedb.sh')
     # Where it uses another database, the check says so.
     if update.exists() and not unused('roundcube'):
         must('runuser', '-u', 'www-data', '--', str(update), '--dir=/usr/share/roundcube/SQL', '--package=roundcube', cwd='/')
 
 
-def migrate_samba(box):
+def migrate_samba(placed):
     # FreedomBox has shares in its backups until 24.20 only. One that is here already stays as it is.
-    dump = inside(f'{DUMPS}samba-shares-dump.conf')
-    if not dump.exists():
+    name = f'{DUMPS}samba-shares-dump.conf'
+    if name not in placed:
         return None
+    dump = inside(name)
     here = {name.lower() for name in must('net', 'conf', 'listshares').splitlines()} | {'global'}
     named = re.findall(r'^\[(.+)\]\s*$', dump.read_text(encoding='utf-8', errors='replace'), re.MULTILINE)
     came = [name for name in named if name.lower() not in here]
@@ -405,12 +424,12 @@ def migrate_samba(box):
     return f'its shares came ({", ".join(came)}), and are empty until the disks with their folders are here' if came else None
 
 
-def migrate_sharing(box):
+def migrate_sharing(placed):
     # Since 26 members of a group sign in by other means; FreedomBox rewrites the shares that it finds when it is set up.
     module('modules.sharing.privileged').setup()
 
 
-def migrate_ttrss(box):
+def migrate_ttrss(placed):
     update = inside('/usr/share/tt-rss/www/update.php')
     if update.exists():
         must('runuser', '-u', 'www-data', '--', 'php', str(update), '--update-schema=force-yes', cwd='/')
@@ -418,6 +437,7 @@ def migrate_ttrss(box):
 
 MIGRATIONS = {
     'mediawiki': migrate_mediawiki,
+    'mumble': migrate_mumble,
     'nextcloud': migrate_nextcloud,
     'roundcube': migrate_roundcube,
     'samba': migrate_samba,

@@ -259,10 +259,10 @@ impl Driver {
         }
     }
 
-    /// Whether the app had something to do with data of an older release, and did it.
-    /// What the owner should know of it, where there is anything.
-    pub(super) fn migrate(&mut self, app: &str) -> Result<Option<String>, DriverError> {
-        let answer: Value = self.ask(json!({"do": "migrate", "app": app}))?;
+    /// Does what the app has to do with data of an older release; `placed` are the paths that were restored. What the
+    /// owner should know of it, where there is anything.
+    pub(super) fn migrate(&mut self, app: &str, placed: &[String]) -> Result<Option<String>, DriverError> {
+        let answer: Value = self.ask(json!({"do": "migrate", "app": app, "placed": placed}))?;
         Ok(answer.get("note").and_then(Value::as_str).map(str::to_owned))
     }
 

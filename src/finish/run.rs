@@ -25,13 +25,15 @@ pub(super) struct Run<'a> {
     log: &'a Log,
     restore: Restore,
     driver: Option<Driver>,
+    /// Whether no package is half-installed.
+    is_whole: bool,
     /// People whose data came and who have no account here.
     pub(super) missing: Vec<String>,
 }
 
 impl<'a> Run<'a> {
     pub(super) fn new(scene: &'a Scene<'a>, machine: &'a Machine<'a>, log: &'a Log, restore: Restore) -> Run<'a> {
-        Run { scene, machine, log, restore, driver: None, missing: Vec::new() }
+        Run { scene, machine, log, restore, driver: None, is_whole: false, missing: Vec::new() }
     }
 
     /// Works on every app that can be worked on now. Says why where nothing could be tried at all.
@@ -133,14 +135,15 @@ impl<'a> Run<'a> {
         if !facts.has_backup {
             return Err(Reach::Never("this FreedomBox does not restore this app".into()));
         }
-        if lists.is_none() {
+        if !self.is_whole {
             self.machine.repair_packages().map_err(Reach::Failed)?;
+            self.is_whole = true;
         }
         if facts.is_set_up || (facts.packages.is_empty() && facts.missing.is_empty()) {
-            lists.get_or_insert(Fetched::NotNow("the lists of packages were not needed".into()));
             return Ok(());
         }
-        if !matches!(lists, Some(Fetched::Here)) {
+        // Asked for once, also in vain: without a network every question waits for an answer for minutes.
+        if lists.is_none() {
             *lists = Some(self.machine.refresh_packages());
             facts = self.driver(false).and_then(|driver| driver.look(id))?;
         }

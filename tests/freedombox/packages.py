@@ -62,16 +62,19 @@ def add(version, missing):
     (work / "etc/apt/sources.list").write_text("".join(lines))
     (work / INSIDE.lstrip("/")).mkdir(parents=True)
     release.in_root(work, "apt-get", *release.APT, "--quiet=2", "update", stdout=subprocess.DEVNULL)
+    said = {}
     for app in missing:
         names = dependencies(work, app)
-        why = download(work, at, names) if names else ""
-        if not why and app in BESIDE:
+        said[app] = download(work, at, names) if names else ""
+        if not said[app] and app in BESIDE:
             download(work, at, BESIDE[app])
-        (at / "fetched" / app).write_text(why)
     release.remove(work)
     index = release.output("apt-ftparchive", "packages", ".", cwd=at)
     (at / "Packages.new").write_text(index + "\n")
     os.replace(at / "Packages.new", at / "Packages")
+    # Only what the index has is there.
+    for app, why in said.items():
+        (at / "fetched" / app).write_text(why)
 
 
 def refusals(version, apps):
