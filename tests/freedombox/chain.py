@@ -15,6 +15,9 @@ def prepare(source, onto, apps):
     wanted = apps or sources.tested()["apps"]
     backup = sources.backup(source, wanted)
     truth = sources.truth(backup)
+    # Whether only a part of the backup is asked for.
+    truth["in part"] = bool(set(truth["truth"]) - set(wanted))
+    truth["truth"] = {app: answers for app, answers in truth["truth"].items() if app in wanted}
     _, missing = sources.installable(onto, list(truth["truth"]))
     return backup, truth, missing
 
@@ -35,7 +38,7 @@ def prove(source, onto, apps=(), is_new=False, from_borg=False):
     box = Box.new(f"onto-{onto}-{release.short([source, *apps])}", onto, booted=not is_new)
     say(f"restoring the backup of FreedomBox {source} onto a box with {onto}")
     begun = time.monotonic()
-    plan = rescue.restore(box, backup / ("borg" if from_borg else "backup.tar.gz"))
+    plan = rescue.restore(box, backup / ("borg" if from_borg else "backup.tar.gz"), list(truth["truth"]) if truth["in part"] else ())
     offline = round(time.monotonic() - begun)
     begun = rescue.start(box)
     return await_and_judge(box, source, onto, apps, truth, missing, plan, is_new, offline, begun)

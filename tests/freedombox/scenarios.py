@@ -201,18 +201,26 @@ def plan_road(plan, app):
     return next((one["road"] for one in plan["apps"] if one["name"] == app), "none")
 
 
-def time_five(source, onto, apps, rounds):
-    """From the box's start to all apps done, several times."""
-    took = []
+def time_five(source, onto, apps, rounds, folder):
+    """From the box's start to all apps done, several times; the median is kept beside the tables in `folder`."""
+    found = []
     for number in range(rounds):
         box, _, _, _ = begin(source, onto, list(apps))
         begun = rescue.start(box)
-        rescue.wait(box)
-        took.append(time.monotonic() - begun)
-        parts = rescue.seconds_of(box)
-        print(f"round {number + 1}: {took[-1]:.0f} s from start to all done; {parts}", flush=True)
+        stands = {app: one["stand"] for app, one in rescue.wait(box).items()}
+        took = round(time.monotonic() - begun)
+        if any(stands.get(app) != "finished" for app in apps):
+            print(f"FAIL: not all apps are done: {stands}; look at the box {box.name}")
+            box.stop()
+            return 1
+        found.append({"seconds": took, "load": round(os.getloadavg()[1], 1), "apps": rescue.seconds_of(box)})
+        print(f"round {number + 1}: {took} s from start to all done; {found[-1]}", flush=True)
         box.remove()
-    print(f"median of {rounds}: {statistics.median(took):.0f} s for {len(apps)} apps ({', '.join(apps)})")
+    median = round(statistics.median(one["seconds"] for one in found))
+    facts = {"from": source, "onto": onto, "apps": list(apps), "median": median, "rounds": found, "processors": os.cpu_count()}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{source}-to-{onto}.time").write_text(json.dumps(facts, indent=1) + "\n")
+    print(f"median of {rounds}: {median} s for {len(apps)} apps ({', '.join(apps)})")
     return 0
 
 

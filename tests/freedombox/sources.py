@@ -124,7 +124,11 @@ def anywhere_installed(version, apps):
 
 
 def backup(version, apps):
-    """The folder with a release's backup of these apps: `backup.tar.gz`, `borg`, `truth.json`; made where it is missing."""
+    """The folder with a release's backup of these apps, and maybe of others: `backup.tar.gz`, `borg`, `truth.json`; made
+    where there is none."""
+    for note in sorted((release.CACHE / "backups" / version).glob("*/truth.json")):
+        if set(apps) <= set(json.loads(note.read_text())["truth"]):
+            return note.parent
     at = release.CACHE / "backups" / version / release.short(apps)
     with release.alone("backup", version, release.short(apps)):
         if not (at / "truth.json").exists():

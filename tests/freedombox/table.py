@@ -86,7 +86,7 @@ def all_chains(folder, unproven, tested):
             if row and row["result"] != "works":
                 notes.append(f"- {name}, {title(chain)}: {row['result']}: {'; '.join(row['why'])[:300]}")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    lines += ["", *(f"{title(chain)}: {chain['counts']}." for chain in chains), ""]
+    lines += ["", *(f"{title(chain)}: {chain['counts']}." for chain in chains), "", *times(folder)]
     reasons = {f"{name}: {why}" for chain in chains for part in ("not installed", "not seeded", "not answering")
                for name, why in chain["source"][part].items()}
     lines += ["Not proven, with the reason:", ""]
@@ -95,6 +95,17 @@ def all_chains(folder, unproven, tested):
     lines += [f"- {', '.join(left)}: there is a test, and no run that was finished"] if left else []
     lines += [f"- {name}: {why}" for name, why in sorted(unproven.items())] + [f"- {reason}" for reason in sorted(reasons)]
     return "\n".join([*lines, "", *notes, ""])
+
+
+def times(folder):
+    """What `prove --time` measured, in words."""
+    lines = []
+    for file in sorted(folder.glob("*.time")):
+        time = json.loads(file.read_text())
+        rounds = ", ".join(f"{one['seconds']} s at load {one['load']}" for one in time["rounds"])
+        lines += [f"From a box's start to {len(time['apps'])} apps done ({', '.join(time['apps'])}; `prove --time --from "
+                  f"{time['from']} --onto {time['onto']}`): median {time['median']} s ({rounds}; {time['processors']} processors).", ""]
+    return lines
 
 
 def cell(row):
