@@ -276,7 +276,7 @@ fn many_small_files_and_a_large_one_come_in_order_and_progress_adds_up() {
 fn a_visitor_may_stop_and_the_archive_may_be_read_again() {
     struct Stopper(u32);
     impl source::Visitor for Stopper {
-        fn visit(&mut self, _: &Entry, _: &mut dyn std::io::Read) -> Result<(), source::VisitError> {
+        fn visit(&mut self, _: &Entry, _: &mut dyn std::io::BufRead) -> Result<(), source::VisitError> {
             self.0 += 1;
             if self.0 == 5 { Err(source::VisitError::Stop) } else { Ok(()) }
         }

@@ -6,10 +6,10 @@ mod common;
 use common::repositories::{Repository, borgs, write};
 use lifeboat::model::entry::Entry;
 use lifeboat::model::progress::Silent;
-use lifeboat::source::{self, VisitError, Visitor};
+use lifeboat::source::{self, VisitError, Visitor, for_each_piece};
 use lifeboat::verify::{NoObserver, Scope, verify};
 use sha2::{Digest, Sha256};
-use std::io::{BufWriter, Read, Write};
+use std::io::{BufRead, BufWriter, Write};
 use std::path::Path;
 
 /// Objects that the index names besides those that exist.
@@ -26,18 +26,15 @@ fn peak() -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// Reads everything in small steps and counts it.
+/// Reads everything and counts it.
 struct Count(u64);
 
 impl Visitor for Count {
-    fn visit(&mut self, _: &Entry, content: &mut dyn Read) -> Result<(), VisitError> {
-        let mut buffer = [0; 8192];
-        loop {
-            match content.read(&mut buffer).map_err(VisitError::Content)? {
-                0 => return Ok(()),
-                length => self.0 += length as u64,
-            }
-        }
+    fn visit(&mut self, _: &Entry, content: &mut dyn BufRead) -> Result<(), VisitError> {
+        for_each_piece(content, VisitError::Content, |piece| {
+            self.0 += piece.len() as u64;
+            Ok(())
+        })
     }
 }
 

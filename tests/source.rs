@@ -402,7 +402,7 @@ fn a_sparse_bomb_costs_nothing_and_a_larger_one_is_refused() {
     };
     struct Sizes(Vec<u64>);
     impl source::Visitor for Sizes {
-        fn visit(&mut self, entry: &Entry, _: &mut dyn std::io::Read) -> Result<(), source::VisitError> {
+        fn visit(&mut self, entry: &Entry, _: &mut dyn std::io::BufRead) -> Result<(), source::VisitError> {
             if let EntryKind::File { size, sparse: true } = entry.kind {
                 self.0.push(size);
             }
@@ -539,7 +539,7 @@ fn reading_leaves_no_trace_on_the_source() {
 fn a_visitor_that_stops_or_reads_half_of_a_file_does_no_harm() {
     struct Half(usize);
     impl source::Visitor for Half {
-        fn visit(&mut self, entry: &Entry, content: &mut dyn std::io::Read) -> Result<(), source::VisitError> {
+        fn visit(&mut self, entry: &Entry, content: &mut dyn std::io::BufRead) -> Result<(), source::VisitError> {
             self.0 += 1;
             let mut some = [0; 100];
             content.read_exact(&mut some).map_err(source::VisitError::Content)?;
@@ -562,7 +562,7 @@ fn a_visitor_that_stops_or_reads_half_of_a_file_does_no_harm() {
 fn damage_inside_a_content_is_told_even_when_the_visitor_does_not_care() {
     struct Careless;
     impl source::Visitor for Careless {
-        fn visit(&mut self, _: &Entry, content: &mut dyn std::io::Read) -> Result<(), source::VisitError> {
+        fn visit(&mut self, _: &Entry, content: &mut dyn std::io::BufRead) -> Result<(), source::VisitError> {
             let _ = std::io::copy(content, &mut std::io::sink());
             Ok(())
         }
@@ -630,23 +630,10 @@ mod any_bytes {
     use super::*;
     use lifeboat::formats::tarball::Tarball;
     use proptest::prelude::*;
-    use std::io::Read;
-
-    /// Hands out what it has in pieces of a few bytes.
-    struct Crumbs<'a>(&'a [u8], usize);
-
-    impl Read for Crumbs<'_> {
-        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-            let count = self.1.min(buffer.len()).min(self.0.len());
-            let (head, tail) = self.0.split_at(count);
-            buffer[..count].copy_from_slice(head);
-            self.0 = tail;
-            Ok(count)
-        }
-    }
+    use std::io::{BufRead, BufReader, Read};
 
     /// Reads everything that a stream yields; the number of entries cannot exceed that of blocks.
-    fn read_all(mut tarball: Tarball<impl Read>, blocks: usize) -> Result<Vec<(Entry, Sha256Digest)>, String> {
+    fn read_all(mut tarball: Tarball<impl BufRead>, blocks: usize) -> Result<Vec<(Entry, Sha256Digest)>, String> {
         let mut entries = Vec::new();
         while let Some(entry) = tarball.next_entry().map_err(|error| error.to_string())? {
             let mut raw = Vec::new();
@@ -702,7 +689,7 @@ mod any_bytes {
             let bytes = sample();
             let whole = read_all(Tarball::new(bytes.as_slice()), 100);
             prop_assert_eq!(whole.as_ref().map(Vec::len), Ok(5));
-            prop_assert_eq!(read_all(Tarball::new(Crumbs(&bytes, step)), 100), whole);
+            prop_assert_eq!(read_all(Tarball::new(BufReader::with_capacity(step, bytes.as_slice())), 100), whole);
         }
 
         #[test]

@@ -17,18 +17,16 @@ use crate::model::path::RelPath;
 use crate::model::progress::{Event, Phase, Progress};
 use crate::model::secret::Secret;
 use crate::model::size::ByteSize;
-use crate::source::{self, Archive, OnePassphrase, ReadError, VisitError, Visitor};
+use crate::source::{self, Archive, OnePassphrase, ReadError, VisitError, Visitor, for_each_piece};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use parcel::{GZIP_LEVEL, Hashed, Packing, Parcel, Sealed};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};
 
-/// How much content is copied at a time.
-const BUFFER: usize = 64 << 10;
 /// How often it is begun anew when more damage shows up: a medium that dies while it is read.
 const ATTEMPTS: usize = 3;
 
@@ -220,7 +218,7 @@ fn read_back(
         None => source::open(&place)?,
     };
     progress.event(Event::Phase { phase: Phase::ReadBack, total: back.size().map(|size| size.0) });
-    let mut count = Count { tally: Tally::default(), buffer: vec![0; BUFFER] };
+    let mut count = Count { tally: Tally::default() };
     let ending = back.read(&mut count, progress);
     let is_same =
         ending.is_ok() && back.size() == Some(ByteSize(sealed.length)) && count.tally.digest == written.digest;
@@ -285,18 +283,17 @@ struct Pass<'a> {
     damaged: BTreeSet<RelPath>,
     tally: Tally,
     failure: Option<io::Error>,
-    buffer: Vec<u8>,
 }
 
 impl<'a> Pass<'a> {
     fn new(output: &'a mut dyn Write, damaged: BTreeSet<RelPath>) -> Pass<'a> {
-        Pass { output, damaged, tally: Tally::default(), failure: None, buffer: vec![0; BUFFER] }
+        Pass { output, damaged, tally: Tally::default(), failure: None }
     }
 
-    fn write(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<Sha256Digest, Trouble> {
+    fn write(&mut self, entry: &Entry, content: &mut dyn BufRead) -> Result<Sha256Digest, Trouble> {
         member::begin(self.output, entry).map_err(Trouble::Output)?;
         let mut length = 0;
-        let digest = hash(content, &mut self.buffer, |piece| {
+        let digest = hash(content, |piece| {
             length += piece.len() as u64;
             self.output.write_all(piece)
         })?;
@@ -311,27 +308,17 @@ enum Trouble {
 }
 
 /// Hands `content` to `take`, piece by piece; its digest.
-fn hash(
-    content: &mut dyn Read,
-    buffer: &mut [u8],
-    mut take: impl FnMut(&[u8]) -> io::Result<()>,
-) -> Result<Sha256Digest, Trouble> {
+fn hash(content: &mut dyn BufRead, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> Result<Sha256Digest, Trouble> {
     let mut hasher = Sha256::new();
-    loop {
-        let count = match content.read(buffer) {
-            Ok(0) => return Ok(Sha256Digest::from_hasher(hasher)),
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(Trouble::Content(error)),
-        };
-        let piece = buffer.get(..count).unwrap_or_default();
+    for_each_piece(content, Trouble::Content, |piece| {
         hasher.update(piece);
-        take(piece).map_err(Trouble::Output)?;
-    }
+        take(piece).map_err(Trouble::Output)
+    })?;
+    Ok(Sha256Digest::from_hasher(hasher))
 }
 
 impl Visitor for Pass<'_> {
-    fn visit(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<(), VisitError> {
+    fn visit(&mut self, entry: &Entry, content: &mut dyn BufRead) -> Result<(), VisitError> {
         if self.damaged.contains(&entry.path) {
             return Ok(());
         }
@@ -356,12 +343,11 @@ impl Visitor for Pass<'_> {
 /// Counts what is read back.
 struct Count {
     tally: Tally,
-    buffer: Vec<u8>,
 }
 
 impl Visitor for Count {
-    fn visit(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<(), VisitError> {
-        match hash(content, &mut self.buffer, |_| Ok(())) {
+    fn visit(&mut self, entry: &Entry, content: &mut dyn BufRead) -> Result<(), VisitError> {
+        match hash(content, |_| Ok(())) {
             Ok(digest) => {
                 self.tally.add(entry, digest);
                 Ok(())

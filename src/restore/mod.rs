@@ -321,7 +321,6 @@ impl Restore {
             progress,
             unknown_owners,
             failure: None,
-            buffer: Vec::new(),
             orphans: Default::default(),
             writeback,
             app: None,

@@ -14,7 +14,7 @@ use crate::model::entry::{Entry, EntryKind, Mtime};
 use crate::model::path::RelPath;
 use crate::model::plan::Step;
 use crate::model::progress::{Event, Progress};
-use crate::source::{VisitError, Visitor};
+use crate::source::{VisitError, Visitor, for_each_piece};
 use crate::survey::owners::Owners;
 use crate::sys::dir::{self, Dir, Kind, Xattr};
 use crate::sys::tree::{self, Record};
@@ -24,13 +24,10 @@ use orphan::Orphans;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Write};
 use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 use writeback::Writeback;
-
-/// Files are written in pieces of this size; a sparse file's holes are found at this granularity.
-const PIECE: usize = 128 * 1024;
 
 /// One step while it is being staged.
 pub(super) struct Staging<'a> {
@@ -135,8 +132,6 @@ pub(super) struct Stager<'a> {
     pub(super) unknown_owners: File,
     /// Why the work stopped, where the reason is not the archive's.
     pub(super) failure: Option<RestoreError>,
-    /// The piece being copied.
-    pub(super) buffer: Vec<u8>,
     /// Hard links to files that are not restored; their content is fetched afterwards.
     pub(super) orphans: Orphans,
     /// Gets what was written to the medium meanwhile.
@@ -161,7 +156,7 @@ impl Visitor for Stager<'_> {
         !(self.skips)(entry) && self.steps.iter().any(|staging| entry.path.is_within(&staging.step.source))
     }
 
-    fn visit(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<(), VisitError> {
+    fn visit(&mut self, entry: &Entry, content: &mut dyn BufRead) -> Result<(), VisitError> {
         if (self.skips)(entry) {
             return Ok(());
         }
@@ -225,7 +220,7 @@ impl From<io::Error> for Trouble {
 }
 
 impl Stager<'_> {
-    fn stage(&mut self, staging: &mut Staging, entry: &Entry, content: &mut dyn Read) -> Result<(), Trouble> {
+    fn stage(&mut self, staging: &mut Staging, entry: &Entry, content: &mut dyn BufRead) -> Result<(), Trouble> {
         let relative = entry.path.relative_to(&staging.step.source).unwrap_or_default().to_vec();
         let metadata = self.metadata(staging, entry)?;
         let name = match relative.as_slice() {
@@ -345,23 +340,24 @@ impl Stager<'_> {
     }
 
     /// Copies exactly `size` bytes and returns their digest; holes stay holes.
-    fn copy(&mut self, content: &mut dyn Read, file: &File, size: u64, sparse: bool) -> Result<Sha256Digest, Trouble> {
+    fn copy(
+        &mut self,
+        content: &mut dyn BufRead,
+        file: &File,
+        size: u64,
+        sparse: bool,
+    ) -> Result<Sha256Digest, Trouble> {
         let mut hasher = Sha256::new();
         let mut position = 0u64;
-        self.buffer.resize(PIECE, 0);
-        loop {
-            let length = read_piece(content, &mut self.buffer).map_err(Trouble::Content)?;
-            let piece = self.buffer.get(..length).unwrap_or_default();
-            if piece.is_empty() {
-                break;
-            }
+        for_each_piece(content, Trouble::Content, |piece| {
             hasher.update(piece);
             if !(sparse && piece.iter().all(|&b| b == 0)) {
                 fault::write("write.data", piece, |bytes| file.write_all_at(bytes, position))?;
             }
-            position = position.saturating_add(length as u64);
-            self.progress.event(Event::Advance { bytes: length as u64, entries: 0 });
-        }
+            position = position.saturating_add(piece.len() as u64);
+            self.progress.event(Event::Advance { bytes: piece.len() as u64, entries: 0 });
+            Ok(())
+        })?;
         if position != size {
             return Err(Trouble::Refused(format!("it has {position} bytes where the archive announces {size}")));
         }
@@ -370,20 +366,6 @@ impl Stager<'_> {
         }
         Ok(Sha256Digest::from_hasher(hasher))
     }
-}
-
-/// Fills the buffer as far as the content goes, so that pieces do not depend on how the reader cuts them.
-fn read_piece(content: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        match content.read(rest) {
-            Ok(0) => break,
-            Ok(length) => filled += length,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
 }
 
 /// What was staged before: its kind, and the digest of a file's bytes.

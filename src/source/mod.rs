@@ -6,6 +6,7 @@
 //! [`open_location`] is the one way in: a file is one archive, a folder is searched ([`list`], [`find`]).
 
 mod borg;
+mod content;
 mod location;
 mod medium;
 pub mod old_system;
@@ -16,6 +17,7 @@ mod tar_export;
 mod unlock;
 mod unpack;
 
+pub use content::for_each_piece;
 pub use location::{Listing, each, find, is_repository, list, list_deleted, open_location};
 pub use tar_export::{open, open_file};
 pub use unlock::{NoPassphrase, OnePassphrase, Unlock};
@@ -26,7 +28,7 @@ use crate::model::extra::Extras;
 use crate::model::finding::Finding;
 use crate::model::progress::Progress;
 use crate::model::size::ByteSize;
-use std::io::{self, Read};
+use std::io::{self, BufRead};
 
 /// Longest config of a repository that is looked at; a key takes less than 2 KiB.
 const LONGEST_CONFIG: u64 = 64 << 10;
@@ -73,9 +75,9 @@ pub trait Visitor {
         true
     }
 
-    /// Takes one entry. `content` yields exactly the file's bytes (nothing for other kinds); what is not read is
-    /// skipped, but still checked. An error of `content` must be passed on as [`VisitError::Content`].
-    fn visit(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<(), VisitError>;
+    /// Takes one entry. `content` yields exactly the file's bytes (nothing for other kinds), mostly where
+    /// they lie, so that nothing is copied ([`for_each_piece`]); what is not read is skipped, but still checked. An error of `content` must be passed on as [`VisitError::Content`].
+    fn visit(&mut self, entry: &Entry, content: &mut dyn BufRead) -> Result<(), VisitError>;
 
     /// Says that the content of this entry is damaged, and that what follows it is not. The entry was visited just
     /// before and its content ended with an error, unless its content was not needed or it is another name of a damaged

@@ -6,7 +6,7 @@
 use super::ReadError;
 use super::medium::Medium;
 use super::unpack::{Unpacked, unpack};
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
@@ -108,18 +108,25 @@ impl Stream {
 impl Read for Stream {
     /// Errors carry a [`ReadError`] inside.
     fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
+        let count = self.fill_buf()?.read(target)?;
+        self.consume(count);
+        Ok(count)
+    }
+}
+
+impl BufRead for Stream {
+    /// Errors carry a [`ReadError`] inside.
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
         while self.at >= self.length {
             if !self.refill()? {
-                return Ok(0);
+                return Ok(&[]);
             }
         }
-        let rest = self.buffer.get(self.at..self.length).unwrap_or_default();
-        let count = rest.len().min(target.len());
-        if let (Some(to), Some(from)) = (target.get_mut(..count), rest.get(..count)) {
-            to.copy_from_slice(from);
-        }
-        self.at += count;
-        Ok(count)
+        Ok(self.buffer.get(self.at..self.length).unwrap_or_default())
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.at = self.at.saturating_add(count).min(self.length);
     }
 }
 

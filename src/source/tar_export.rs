@@ -16,7 +16,7 @@ use crate::model::finding::{Finding, Severity};
 use crate::model::progress::{Event, Progress, Silent};
 use crate::model::size::ByteSize;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Cursor, Read};
+use std::io::{self, BufRead, Cursor, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -262,11 +262,22 @@ struct Watched<'a> {
 
 impl Read for Watched<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.tarball.read(buffer)?;
+        let count = self.fill_buf()?.read(buffer)?;
+        self.consume(count);
+        Ok(count)
+    }
+}
+
+impl BufRead for Watched<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.tarball.fill_buf()
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.tarball.consume(count);
         if self.tarball.input().consumed().saturating_sub(*self.reported) >= PACE {
             advance(self.progress, self.tarball.input(), self.reported, 0);
         }
-        Ok(count)
     }
 }
 
@@ -274,7 +285,7 @@ impl Read for Watched<'_> {
 pub(super) struct PassOver;
 
 impl Visitor for PassOver {
-    fn visit(&mut self, _: &Entry, _: &mut dyn Read) -> Result<(), VisitError> {
+    fn visit(&mut self, _: &Entry, _: &mut dyn BufRead) -> Result<(), VisitError> {
         Ok(())
     }
 }

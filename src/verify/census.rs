@@ -12,11 +12,11 @@ use crate::model::manifest;
 use crate::model::path::RelPath;
 use crate::model::progress::{Event, Progress};
 use crate::model::size::ByteSize;
-use crate::source::{VisitError, Visitor};
+use crate::source::{VisitError, Visitor, for_each_piece};
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
-use std::io::Read;
+use std::io::BufRead;
 
 /// Most entries whose paths are remembered, to notice repeats and hard links to nothing: 36 MiB.
 const MOST_REMEMBERED: usize = 1 << 20;
@@ -60,8 +60,6 @@ pub(super) struct Census<'a> {
     is_forgetful: bool,
     /// Files ahead whose content was asked for, although they have a fingerprint; their paths hashed.
     wanted: HashSet<u64>,
-    /// The piece of a file that is being read.
-    buffer: Vec<u8>,
 }
 
 impl<'a> Census<'a> {
@@ -92,7 +90,6 @@ impl<'a> Census<'a> {
             last_parent: None,
             is_forgetful: false,
             wanted: HashSet::new(),
-            buffer: vec![0; 64 << 10],
         }
     }
 
@@ -122,19 +119,13 @@ impl<'a> Census<'a> {
     }
 
     /// Reads a file's content: its digest, and whether it ends as a dump must.
-    fn read_content(&mut self, content: &mut dyn Read) -> Result<(Sha256Digest, bool), VisitError> {
+    fn read_content(content: &mut dyn BufRead) -> Result<(Sha256Digest, bool), VisitError> {
         let (mut hasher, mut tail) = (Sha256::new(), Tail::default());
-        loop {
-            let count = match content.read(&mut self.buffer) {
-                Ok(0) => break,
-                Ok(count) => count,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(VisitError::Content(error)),
-            };
-            let part = self.buffer.get(..count).unwrap_or_default();
-            hasher.update(part);
-            tail.push(part);
-        }
+        for_each_piece(content, VisitError::Content, |piece| {
+            hasher.update(piece);
+            tail.push(piece);
+            Ok(())
+        })?;
         Ok((Sha256Digest::from_hasher(hasher), tail.is_complete()))
     }
 
@@ -223,14 +214,14 @@ impl Visitor for Census<'_> {
         is_wanted
     }
 
-    fn visit(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<(), VisitError> {
+    fn visit(&mut self, entry: &Entry, content: &mut dyn BufRead) -> Result<(), VisitError> {
         let roots = if self.is_skipped(entry) { Vec::new() } else { self.containing(&entry.path) };
         self.tell(&roots);
         let is_dump = self.is_dump(entry);
         let is_wanted = self.wanted.remove(&self.hasher.hash_one(entry.path.as_bytes())) || entry.fingerprint.is_none();
         let mut digest = None;
         if matches!(entry.kind, EntryKind::File { .. }) && (is_dump || (is_wanted && !roots.is_empty())) {
-            let (sum, complete) = self.read_content(content)?;
+            let (sum, complete) = Self::read_content(content)?;
             digest = Some(sum);
             if is_dump && self.dumps.len() < MOST_NAMES {
                 self.dumps.insert(entry.path.clone(), Dump { is_complete: complete, written: entry.mtime });

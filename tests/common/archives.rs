@@ -7,7 +7,7 @@ use lifeboat::model::digest::Sha256Digest;
 use lifeboat::model::entry::{Entry, EntryKind};
 use lifeboat::model::progress::Silent;
 use lifeboat::source::{Archive, Ending, ReadError, VisitError, Visitor};
-use std::io::{Read, Write};
+use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -204,7 +204,7 @@ pub fn put(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
 pub struct Collect(pub Vec<(Entry, Sha256Digest)>);
 
 impl Visitor for Collect {
-    fn visit(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<(), VisitError> {
+    fn visit(&mut self, entry: &Entry, content: &mut dyn BufRead) -> Result<(), VisitError> {
         let mut raw = Vec::new();
         content.read_to_end(&mut raw).map_err(VisitError::Content)?;
         if let EntryKind::File { size, .. } = entry.kind {

@@ -16,7 +16,7 @@ use lifeboat::sys::dir::{self, Dir};
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::hint::black_box;
-use std::io::{self, Read};
+use std::io::{self, BufRead};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -47,7 +47,7 @@ impl Unlock for Passphrase<'_> {
 fn extract(location: &str, out: &str, passphrase: &str) {
     let mut archive = source::open_location(Path::new(location), None, &mut Passphrase(passphrase)).unwrap();
     let root = Dir::open(Path::new(out)).unwrap();
-    let mut extractor = Extractor { root, buffer: vec![0; 128 << 10], directories: Vec::new(), failure: None };
+    let mut extractor = Extractor { root, directories: Vec::new(), failure: None };
     let ending = archive.read(&mut extractor, &Silent);
     if let Some(failure) = extractor.failure.take() {
         panic!("{failure}");
@@ -62,13 +62,12 @@ fn extract(location: &str, out: &str, passphrase: &str) {
 /// Writes every entry.
 struct Extractor {
     root: Dir,
-    buffer: Vec<u8>,
     directories: Vec<Entry>,
     failure: Option<io::Error>,
 }
 
 impl Visitor for Extractor {
-    fn visit(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<(), VisitError> {
+    fn visit(&mut self, entry: &Entry, content: &mut dyn BufRead) -> Result<(), VisitError> {
         self.write(entry, content).map_err(|error| {
             self.failure = Some(error);
             VisitError::Stop
@@ -77,7 +76,7 @@ impl Visitor for Extractor {
 }
 
 impl Extractor {
-    fn write(&mut self, entry: &Entry, content: &mut dyn Read) -> io::Result<()> {
+    fn write(&mut self, entry: &Entry, content: &mut dyn BufRead) -> io::Result<()> {
         let name = entry.path.file_name();
         let parent = match self.root.parent(&entry.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -96,17 +95,17 @@ impl Extractor {
             EntryKind::File { size, sparse } => {
                 let file = parent.create_file(name)?;
                 let mut position = 0;
-                loop {
-                    let length = content.read(&mut self.buffer)?;
-                    let piece = &self.buffer[..length];
-                    if piece.is_empty() {
-                        break;
-                    }
-                    if !(*sparse && piece.iter().all(|&byte| byte == 0)) {
-                        file.write_all_at(piece, position)?;
-                    }
-                    position += length as u64;
-                }
+                source::for_each_piece(
+                    content,
+                    |error| error,
+                    |piece| {
+                        if !(*sparse && piece.iter().all(|&byte| byte == 0)) {
+                            file.write_all_at(piece, position)?;
+                        }
+                        position += piece.len() as u64;
+                        Ok(())
+                    },
+                )?;
                 assert_eq!(position, *size, "{}", entry.path);
                 if *sparse {
                     file.set_len(*size)?;

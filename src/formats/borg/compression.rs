@@ -14,6 +14,8 @@ use zstd::bulk::Decompressor;
 
 /// What an .xz dictionary may take: borg's strongest level uses 64 MiB.
 const MOST_LZMA_KIB: u32 = 66 << 10;
+/// Length of what tells the method.
+pub const METHOD: usize = 2;
 /// Method and length before obfuscated data.
 const OBFUSCATED: usize = 6;
 
@@ -32,6 +34,11 @@ impl Length {
             Length::Exactly(length) | Length::AtMost(length) => length,
         }
     }
+}
+
+/// Whether the plain content is stored as it is, behind its first [`METHOD`] bytes.
+pub fn is_stored(packed: &[u8]) -> bool {
+    packed.starts_with(&[0; METHOD])
 }
 
 /// Unpacks; one per thread, because Zstandard keeps its working memory.
@@ -74,13 +81,13 @@ impl Unpacker {
         plain: &mut Vec<u8>,
         inner: bool,
     ) -> Result<Option<Range<usize>>, Malformed> {
-        let Some((&[method, flags], data)) = packed.split_first_chunk::<2>() else {
+        let Some((&[method, flags], data)) = packed.split_first_chunk::<METHOD>() else {
             return Err(Malformed::new("it is too short for compressed data"));
         };
         let limit = length.limit();
         match (method, flags) {
             (0, 0) if data.len() > limit => Err(too_long()),
-            (0, 0) => Ok(Some(2..packed.len())),
+            (0, 0) => Ok(Some(METHOD..packed.len())),
             (1, 0) => lz4(data, length, plain).map(|()| None),
             (2, 0) => stream(XzReader::new_mem_limit(data, false, MOST_LZMA_KIB), limit, plain, "xz").map(|()| None),
             (3, 0) => self.zstd(data, limit, plain).map(|()| None),

@@ -78,51 +78,117 @@ impl Opener {
         self.secrets.as_ref()
     }
 
+    /// How many bytes come before the compressed data.
+    pub fn head(&self) -> usize {
+        1 + if self.mode.is_encrypted { SEAL } else { 0 }
+    }
+
     /// Checks and decrypts an object in place; what is left is compressed data.
     pub fn open<'a>(&self, object: &'a mut [u8]) -> Result<&'a [u8], Malformed> {
-        let mode = Mode::of(object)?;
+        let (head, rest) = object.split_at_mut(self.head().min(object.len()));
+        let mut opening = self.begin(head)?;
+        opening.open(rest);
+        opening.end()?;
+        Ok(rest)
+    }
+
+    /// Begins to open an object that comes in parts, the first of which is its [`head`](Self::head).
+    pub fn begin(&self, head: &[u8]) -> Result<Opening, Malformed> {
+        let mode = Mode::of(head)?;
         if mode.is_encrypted != self.mode.is_encrypted || mode.digest != self.mode.digest {
             return Err(Malformed::new("it is encrypted in another way than the repository"));
         }
-        let (_, rest) = object.split_first_mut().ok_or_else(|| Malformed::new("it is empty"))?;
-        let Some(secrets) = self.secrets.as_ref().filter(|_| mode.is_encrypted) else { return Ok(rest) };
-        let Some((code, sealed)) = rest.split_first_chunk_mut::<32>().filter(|(_, sealed)| sealed.len() >= SEAL - 32)
-        else {
+        let Some(secrets) = self.secrets.as_ref().filter(|_| mode.is_encrypted) else { return Ok(Opening(None)) };
+        let seal = head.get(1..).and_then(|seal| seal.split_first_chunk::<32>());
+        let Some((code, nonce)) = seal.filter(|(_, nonce)| nonce.len() == SEAL - 32) else {
             return Err(Malformed::new("it is too short for its authentication code"));
         };
-        let is_authentic = match (mode.digest, &self.authentication) {
-            (DigestKind::Hmac, Some(prepared)) => {
-                prepared.clone().chain_update(&*sealed).verify(&(*code).into()).is_ok()
-            }
-            (DigestKind::Blake, _) => is_equal(&blake(&secrets.authentication, sealed), code),
-            _ => false,
-        };
-        if !is_authentic {
-            return Err(Malformed::new("its authentication code is wrong"));
-        }
-        let (nonce, content) = sealed.split_at_mut(SEAL - 32);
+        let mut sum = Sum::new(mode.digest, self.authentication.as_ref(), &secrets.authentication);
+        sum.update(nonce);
         let mut counter = [0; 16];
         counter.iter_mut().skip(8).zip(nonce).for_each(|(to, from)| *to = *from);
-        let mut cipher = Aes::new_from_slices(&secrets.encryption, &counter)
+        let cipher = Aes::new_from_slices(&secrets.encryption, &counter)
             .map_err(|_| Malformed::new("the key has the wrong length"))?;
-        cipher.apply_keystream(content);
-        Ok(content)
+        Ok(Opening(Some(Seal { code: *code, sum, cipher })))
     }
 
     /// The id that plain content must have.
     pub fn id(&self, content: &[u8]) -> ObjectId {
-        match (self.mode.digest, &self.identity, &self.secrets) {
-            (DigestKind::Hmac, Some(prepared), _) => {
-                prepared.clone().chain_update(content).finalize().into_bytes().into()
-            }
-            (DigestKind::Blake, _, Some(secrets)) => blake(&secrets.identity, content),
-            _ => Sha256::digest(content).into(),
+        let mut sum = self.identity();
+        sum.update(content);
+        sum.finish()
+    }
+
+    /// The id of plain content that comes in parts.
+    pub fn identity(&self) -> Sum {
+        let key = self.secrets.as_ref().map_or(&[][..], |secrets| &secrets.identity);
+        Sum::new(self.mode.digest, self.identity.as_ref(), key)
+    }
+}
+
+/// An object that is opened part by part. Nothing of it may be used before [`end`](Self::end) says that it is authentic.
+pub struct Opening(Option<Seal>);
+
+struct Seal {
+    code: [u8; 32],
+    sum: Sum,
+    cipher: Aes,
+}
+
+impl Opening {
+    /// Decrypts the next part in place.
+    pub fn open(&mut self, part: &mut [u8]) {
+        if let Some(seal) = &mut self.0 {
+            seal.sum.update(part);
+            seal.cipher.apply_keystream(part);
+        }
+    }
+
+    /// Whether everything was authentic.
+    pub fn end(self) -> Result<(), Malformed> {
+        let Some(Seal { code, sum, .. }) = self.0 else { return Ok(()) };
+        match is_equal(&sum.finish(), &code) {
+            true => Ok(()),
+            false => Err(Malformed::new("its authentication code is wrong")),
         }
     }
 }
 
-fn blake(key: &[u8], content: &[u8]) -> [u8; 32] {
-    Blake2b256::new().chain_update(key).chain_update(content).finalize().into()
+/// One of borg's digests in the making.
+pub struct Sum(Digesting);
+
+enum Digesting {
+    Sha(Sha256),
+    Hmac(Hmac<Sha256>),
+    Blake(Blake2b256),
+}
+
+impl Sum {
+    fn new(kind: DigestKind, prepared: Option<&Hmac<Sha256>>, key: &[u8]) -> Sum {
+        Sum(match (kind, prepared) {
+            (DigestKind::Hmac, Some(prepared)) => Digesting::Hmac(prepared.clone()),
+            (DigestKind::Blake, _) => Digesting::Blake(Blake2b256::new().chain_update(key)),
+            _ => Digesting::Sha(Sha256::new()),
+        })
+    }
+
+    /// Takes the next part.
+    pub fn update(&mut self, part: &[u8]) {
+        match &mut self.0 {
+            Digesting::Sha(sum) => Digest::update(sum, part),
+            Digesting::Hmac(sum) => Mac::update(sum, part),
+            Digesting::Blake(sum) => Digest::update(sum, part),
+        }
+    }
+
+    /// The digest.
+    pub fn finish(self) -> [u8; 32] {
+        match self.0 {
+            Digesting::Sha(sum) => sum.finalize().into(),
+            Digesting::Hmac(sum) => sum.finalize().into_bytes().into(),
+            Digesting::Blake(sum) => sum.finalize().into(),
+        }
+    }
 }
 
 /// Takes the same time wherever the difference is.

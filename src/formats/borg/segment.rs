@@ -67,7 +67,25 @@ pub fn parse(raw: &[u8]) -> Result<Head, Malformed> {
 
 /// Whether a whole entry has the checksum that its head names.
 pub fn is_sound(entry: &[u8], head: &Head) -> bool {
-    entry.get(4..).is_some_and(|rest| crc32fast::hash(rest) == head.crc)
+    let mut checksum = Checksum::default();
+    checksum.update(entry.get(4..).unwrap_or_default());
+    entry.len() >= 4 && checksum.fits(head)
+}
+
+/// The checksum of an entry that comes in parts; its own four bytes at the begin do not count.
+#[derive(Debug, Default)]
+pub struct Checksum(crc32fast::Hasher);
+
+impl Checksum {
+    /// Takes the next part.
+    pub fn update(&mut self, part: &[u8]) {
+        self.0.update(part);
+    }
+
+    /// Whether it is the one that the head names.
+    pub fn fits(self, head: &Head) -> bool {
+        self.0.finalize() == head.crc
+    }
 }
 
 #[cfg(test)]

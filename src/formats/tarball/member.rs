@@ -8,10 +8,10 @@ use super::{BLOCK, MOST_HOLES, TarError};
 use crate::model::bytes;
 use crate::model::entry::{Entry, EntryKind, Mtime, Owner};
 use crate::model::path::{BadPath, LONGEST_PATH, RelPath};
-use std::io::Read;
+use std::io::BufRead;
 use tar::{EntryType, GnuExtSparseHeader, Header};
 
-impl<R: Read> Tarball<R> {
+impl<R: BufRead> Tarball<R> {
     /// Reads a member's header and prepares its content. `None` for a member that says nothing (the root itself).
     pub(super) fn take_member(&mut self, header: &Header, pending: Pending) -> Result<Option<Entry>, TarError> {
         let mut extended = pending.extended.unwrap_or_default();

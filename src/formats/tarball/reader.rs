@@ -7,11 +7,13 @@ use super::{BLOCK, LONGEST_EXTENSION, TarError};
 use crate::model::entry::Entry;
 use crate::model::finding::{Finding, Severity};
 use std::collections::BTreeSet;
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 use tar::{EntryType, Header};
 
 /// Most notes that are kept; what they are about is not restored and not missed.
 const MOST_NOTES: usize = 64;
+/// What holes are made of.
+static ZEROS: [u8; 128 << 10] = [0; 128 << 10];
 
 /// How the archive says that it is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +67,7 @@ pub(super) struct Pending {
     pub(super) link: Option<Vec<u8>>,
 }
 
-impl<R: Read> Tarball<R> {
+impl<R: BufRead> Tarball<R> {
     /// Starts at the first block of `input`.
     pub fn new(input: R) -> Self {
         Self {
@@ -301,38 +303,24 @@ impl<R: Read> Tarball<R> {
         TarError::Unsupported { entry: self.member.clone(), what: what.into() }
     }
 
-    fn read_content(&mut self, buffer: &mut [u8]) -> Result<usize, TarError> {
+    /// Comes to the next bytes of the current entry's content and says where they are, how many at most, and whether
+    /// they are there at all.
+    fn find_content(&mut self) -> Result<Run, TarError> {
         loop {
             let content = &mut self.content;
-            if content.at >= content.map.size() || buffer.is_empty() {
-                return Ok(0);
+            if content.at >= content.map.size() {
+                return Ok(Run::Hole(0));
             }
-            let run = content.map.run(content.at, content.index);
-            let (Run::Hole(length) | Run::Data(length)) = run;
-            if length == 0 {
-                content.index += 1;
-                continue;
-            }
-            let wanted = usize::try_from(length).unwrap_or(usize::MAX).min(buffer.len());
-            let part = buffer.get_mut(..wanted).unwrap_or_default();
-            let count = match run {
-                Run::Hole(_) => {
-                    part.fill(0);
-                    wanted
-                }
-                Run::Data(_) => match self.input.read(part) {
-                    Ok(0) => return Err(self.truncated()),
-                    Ok(count) => {
-                        self.offset = self.offset.saturating_add(count as u64);
-                        self.content.left = self.content.left.saturating_sub(count as u64);
-                        count
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            match content.map.run(content.at, content.index) {
+                Run::Hole(0) | Run::Data(0) => content.index += 1,
+                Run::Hole(length) => return Ok(Run::Hole(length)),
+                Run::Data(length) => match self.input.fill_buf() {
+                    Ok([]) => return Err(self.truncated()),
+                    Ok(_) => return Ok(Run::Data(length)),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) => return Err(TarError::Io(error)),
                 },
-            };
-            self.content.at = self.content.at.saturating_add(count as u64);
-            return Ok(count);
+            }
         }
     }
 }
@@ -343,15 +331,45 @@ impl Pending {
     }
 }
 
-impl<R: Read> Read for Tarball<R> {
-    /// The current entry's content, holes as zeros.
+impl<R: BufRead> Read for Tarball<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.failure.is_none() {
-            match self.read_content(buffer) {
-                Ok(count) => return Ok(count),
-                Err(failure) => self.failure = Some(failure),
+        let count = self.fill_buf()?.read(buffer)?;
+        self.consume(count);
+        Ok(count)
+    }
+}
+
+impl<R: BufRead> BufRead for Tarball<R> {
+    /// The current entry's content, holes as zeros.
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        let failed = || io::Error::other("the archive cannot be read further");
+        if self.failure.is_some() {
+            return Err(failed());
+        }
+        match self.find_content() {
+            Ok(Run::Hole(length)) => {
+                let length = usize::try_from(length).unwrap_or(usize::MAX).min(ZEROS.len());
+                Ok(ZEROS.get(..length).unwrap_or_default())
+            }
+            Ok(Run::Data(length)) => {
+                let piece = self.input.fill_buf()?;
+                let length = usize::try_from(length).unwrap_or(usize::MAX).min(piece.len());
+                Ok(piece.get(..length).unwrap_or_default())
+            }
+            Err(failure) => {
+                self.failure = Some(failure);
+                Err(failed())
             }
         }
-        Err(io::Error::other("the archive cannot be read further"))
+    }
+
+    fn consume(&mut self, count: usize) {
+        let content = &mut self.content;
+        if let Run::Data(_) = content.map.run(content.at, content.index) {
+            self.input.consume(count);
+            self.offset = self.offset.saturating_add(count as u64);
+            content.left = content.left.saturating_sub(count as u64);
+        }
+        content.at = content.at.saturating_add(count as u64);
     }
 }

@@ -13,7 +13,7 @@ use crate::restore::RestoreError;
 use crate::source::{Archive, ReadError, VisitError, Visitor};
 use crate::verify::content_record;
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::BufRead;
 
 /// The links, by their paths, and the files that have the content.
 #[derive(Debug, Default)]
@@ -62,7 +62,7 @@ impl Visitor for Adoption<'_, '_> {
         self.wanted.contains_key(&entry.path)
     }
 
-    fn visit(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<(), VisitError> {
+    fn visit(&mut self, entry: &Entry, content: &mut dyn BufRead) -> Result<(), VisitError> {
         if !matches!(entry.kind, EntryKind::File { .. }) {
             return Ok(());
         }
@@ -89,7 +89,7 @@ fn stage_as(
     staging: &mut Staging<'_>,
     link: &Entry,
     kind: EntryKind,
-    content: &mut dyn Read,
+    content: &mut dyn BufRead,
 ) -> Result<(), Trouble> {
     let source = &staging.step.source.clone();
     let relative = link.path.relative_to(source).unwrap_or_default();

@@ -3,9 +3,10 @@
 //! Memory is bounded by what is on its way, not by what the archive holds.
 
 use super::Fault;
+use super::blocks::{BLOCK, Block, Piece};
 use super::entry::{Holes, Meaning, meaning};
 use super::items::{Items, Step};
-use super::object::{Decoder, Piece};
+use super::object::{Decoder, SHORT};
 use super::pipeline::Pipeline;
 use super::repository::Repository;
 use crate::formats::borg::item::{Chunk, Item};
@@ -15,7 +16,7 @@ use std::collections::VecDeque;
 
 /// How many bytes of needed content are on their way for each thread, unless a single piece is longer. What is only
 /// checked takes no memory of its own.
-const WINDOW: u64 = 10 << 20;
+const WINDOW: u64 = 7 << 20;
 /// How many pieces are on their way.
 const MOST_PIECES: usize = 512;
 /// How many items are read ahead.
@@ -63,8 +64,6 @@ pub(super) struct Ahead<'a> {
     waiting: VecDeque<(Chunk, bool)>,
     pieces: usize,
     bytes: u64,
-    /// Length of the piece that was taken last.
-    held: u64,
     /// How the list of files ended.
     end: Option<Option<ReadError>>,
 }
@@ -91,7 +90,6 @@ impl<'a> Ahead<'a> {
             waiting,
             pieces: 0,
             bytes: 0,
-            held: 0,
             end: None,
         }
     }
@@ -121,18 +119,29 @@ impl<'a> Ahead<'a> {
         }
     }
 
-    /// Takes the next piece of content.
+    /// Takes the next piece of content. It counts as being on its way until it is given back.
     pub(super) fn take(&mut self, size: u32, is_needed: bool) -> Result<Piece, Fault> {
         self.submit();
         let taken = self.pipeline.take(&mut self.decoder);
         self.pieces = self.pieces.saturating_sub(1);
-        // What the visitor holds counts until it takes the next one.
-        self.bytes = self.bytes.saturating_sub(std::mem::replace(&mut self.held, cost(size, is_needed)));
+        if taken.is_err() {
+            self.bytes = self.bytes.saturating_sub(cost(size, is_needed));
+        }
         taken
     }
 
-    pub(super) fn give_back(&self, piece: Piece) {
-        self.pipeline.give_back(piece);
+    /// Takes back a block of a piece, for the next one.
+    pub(super) fn give_back(&mut self, block: Block) {
+        self.pipeline.blocks.give_back(block);
+        self.bytes = self.bytes.saturating_sub(BLOCK as u64);
+        self.submit();
+    }
+
+    /// Takes back what is left of a piece.
+    pub(super) fn drop_rest(&mut self, piece: Piece) {
+        let (blocks, short) = piece.into_rest();
+        self.bytes = self.bytes.saturating_sub((blocks.len() * BLOCK + short) as u64);
+        blocks.into_iter().for_each(|block| self.pipeline.blocks.give_back(block));
     }
 
     /// Asks for as much as may be on its way.
@@ -182,7 +191,9 @@ impl<'a> Ahead<'a> {
     }
 }
 
-/// What a piece on its way counts.
+/// What a piece on its way takes of memory.
 fn cost(size: u32, is_needed: bool) -> u64 {
-    if is_needed { u64::from(size) } else { 0 }
+    let size = size as usize;
+    let taken = if size > SHORT { size.next_multiple_of(BLOCK) } else { size };
+    if is_needed { taken as u64 } else { 0 }
 }

@@ -1,9 +1,9 @@
 //! One archive of a repository as an [`Archive`].
 
 use super::ahead::Ahead;
+use super::blocks::Piece;
 use super::entry::{Meaning, meaning};
 use super::items::{Items, Step};
-use super::object::Piece;
 use super::pipeline::{Closing, Pipeline};
 use super::repository::{Named, Repository};
 use crate::formats::backup_manifest::{self, LONGEST_MANIFEST};
@@ -21,7 +21,7 @@ use crate::model::size::ByteSize;
 use crate::source::scan::Scan;
 use crate::source::{Archive, Ending, Proof, ReadError, VisitError, Visitor};
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 use std::sync::Arc;
 
 /// Fewest and most threads that decode, the visitor's included.
@@ -307,7 +307,6 @@ struct Content<'a, 'b> {
     /// Lengths of the pieces that were not taken yet, the last one first.
     left: Vec<u32>,
     piece: Piece,
-    at: usize,
     damage: Option<String>,
     /// Whether the visitor had said that it will read it.
     is_needed: bool,
@@ -316,13 +315,12 @@ struct Content<'a, 'b> {
 impl<'a, 'b> Content<'a, 'b> {
     fn new(ahead: &'a mut Ahead<'b>, mut left: Vec<u32>, damage: Option<String>, progress: &'a dyn Progress) -> Self {
         left.reverse();
-        Self { ahead, progress, left, piece: Piece::default(), at: 0, damage, is_needed: true }
+        Self { ahead, progress, left, piece: Piece::default(), damage, is_needed: true }
     }
 
     /// Takes the next piece; `false` at the end. Damage is kept and does not end anything here.
     fn advance(&mut self) -> bool {
         let Some(size) = self.left.pop() else { return false };
-        self.at = 0;
         let taken = self.ahead.take(size, self.is_needed);
         self.progress.event(Event::Advance { bytes: u64::from(size), entries: 0 });
         let fresh = match taken {
@@ -332,36 +330,44 @@ impl<'a, 'b> Content<'a, 'b> {
                 Piece::default()
             }
         };
-        self.ahead.give_back(std::mem::replace(&mut self.piece, fresh));
+        self.ahead.drop_rest(std::mem::replace(&mut self.piece, fresh));
         true
     }
 
     /// Takes and checks what the visitor did not read.
     fn drain(&mut self) {
         while self.advance() {}
-        self.ahead.give_back(std::mem::take(&mut self.piece));
+        self.ahead.drop_rest(std::mem::take(&mut self.piece));
     }
 }
 
 impl Read for Content<'_, '_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            if let Some(damage) = &self.damage {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, damage.clone()));
+        let count = self.fill_buf()?.read(buffer)?;
+        self.consume(count);
+        Ok(count)
+    }
+}
+
+impl BufRead for Content<'_, '_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while self.damage.is_none() && self.is_needed && self.piece.part().is_empty() {
+            if !self.advance() {
+                return Ok(&[]);
             }
-            if !self.is_needed {
-                return Err(io::Error::other("its content was not asked for"));
-            }
-            let rest = self.piece.bytes().get(self.at..).unwrap_or_default();
-            let count = rest.len().min(buffer.len());
-            if let (1.., Some(to), Some(from)) = (count, buffer.get_mut(..count), rest.get(..count)) {
-                to.copy_from_slice(from);
-                self.at += count;
-                return Ok(count);
-            }
-            if buffer.is_empty() || !self.advance() {
-                return Ok(0);
-            }
+        }
+        if let Some(damage) = &self.damage {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, damage.clone()));
+        }
+        if !self.is_needed {
+            return Err(io::Error::other("its content was not asked for"));
+        }
+        Ok(self.piece.part())
+    }
+
+    fn consume(&mut self, count: usize) {
+        if let Some(block) = self.piece.consume(count) {
+            self.ahead.give_back(block);
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod ahead;
 mod archive;
+mod blocks;
 mod entry;
 mod index;
 mod items;

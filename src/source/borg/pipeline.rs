@@ -4,20 +4,21 @@
 //! meanwhile, so with as many threads as processors, its own included, none sleeps while there is work.
 
 use super::Fault;
-use super::object::{Decoder, Piece, SHORT};
+use super::blocks::{Blocks, Piece};
+use super::object::{Decoder, SHORT};
 use super::repository::Repository;
 use crate::formats::borg::item::Chunk;
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// How many bytes of buffers wait to be used again.
-const MOST_SPARE: usize = 20 << 20;
 /// How many short pieces are worth waking a thread.
 const WORTH_WAKING: usize = 32;
 
 /// The threads' meeting point.
 pub(super) struct Pipeline<'a> {
     repository: &'a Repository,
+    /// What the pieces are made of.
+    pub(super) blocks: Blocks,
     state: Mutex<State>,
     wanted: Condvar,
     made: Condvar,
@@ -38,39 +39,15 @@ struct State {
     results: VecDeque<Option<Result<Piece, Fault>>>,
     /// Number of the first of them.
     first: u64,
-    spare: Vec<Vec<u8>>,
     /// How many threads wait for tasks; waking nobody costs a system call as well.
     idle: usize,
     is_closed: bool,
 }
 
-impl State {
-    /// Keeps a buffer to be used again.
-    fn keep(&mut self, buffer: Vec<u8>) {
-        if !(SHORT..=MOST_SPARE).contains(&buffer.capacity()) {
-            return;
-        }
-        self.spare.push(buffer);
-        // The newest are still in the processor's cache.
-        let mut sum = 0;
-        let kept = self.spare.iter().rev().take_while(|spare| {
-            sum += spare.capacity();
-            sum <= MOST_SPARE
-        });
-        let surplus = self.spare.len() - kept.count();
-        self.spare.drain(..surplus);
-    }
-}
-
-/// Whether a buffer is long enough, and not much too long: that would hold memory that nobody counts. Buffers come in
-/// powers of two, so that pieces of other lengths use them again; memory that no piece reached is not in use.
-fn fits(buffer: &Vec<u8>, length: usize) -> bool {
-    (length..=2 * length.next_power_of_two()).contains(&buffer.capacity())
-}
-
 impl<'a> Pipeline<'a> {
     pub(super) fn new(repository: &'a Repository) -> Pipeline<'a> {
-        Pipeline { repository, state: Mutex::default(), wanted: Condvar::new(), made: Condvar::new() }
+        let (blocks, state) = (Blocks::default(), Mutex::default());
+        Pipeline { repository, blocks, state, wanted: Condvar::new(), made: Condvar::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -114,28 +91,6 @@ impl<'a> Pipeline<'a> {
         }
     }
 
-    /// Gives a piece's memory back.
-    pub(super) fn give_back(&self, piece: Piece) {
-        let buffer = piece.into_buffer();
-        if buffer.capacity() >= SHORT {
-            self.state().keep(buffer);
-        }
-    }
-
-    /// A buffer for so many bytes in the place of another one.
-    fn exchange(&self, buffer: Vec<u8>, length: usize) -> Vec<u8> {
-        if fits(&buffer, length) {
-            return buffer;
-        }
-        let mut state = self.state();
-        let fitting = state.spare.iter().enumerate().filter(|(_, spare)| fits(spare, length));
-        let shortest = fitting.min_by_key(|(_, spare)| spare.capacity()).map(|(at, _)| at);
-        let found = shortest.map(|at| state.spare.remove(at));
-        state.keep(buffer);
-        drop(state);
-        found.unwrap_or_else(|| vec![0; length.next_power_of_two()])
-    }
-
     /// Ends all threads.
     pub(super) fn close(&self) {
         self.state().is_closed = true;
@@ -171,7 +126,7 @@ impl<'a> Pipeline<'a> {
     ) -> MutexGuard<'b, State> {
         drop(state);
         let decoded = match task.is_needed {
-            true => decoder.piece(&task.chunk, |buffer, length| self.exchange(buffer, length)),
+            true => decoder.piece(&task.chunk, &self.blocks),
             false => decoder.check(&task.chunk).map(|()| Piece::default()),
         };
         let mut state = self.state();

@@ -11,7 +11,7 @@ use crate::formats::borg::{LONGEST_ENTRY, ObjectId, index};
 use crate::model::finding::{Finding, Severity};
 use crate::source::ReadError;
 use crate::source::tar_export::{at, open_regular, shown};
-use crate::sys::file::is_remote;
+use crate::sys::file::{is_remote, will_read};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -133,6 +133,15 @@ impl Storage {
             Some(place) => self.read_at(place, id, stored, entry),
             None => Err(failed.unwrap_or(Fault::Missing)),
         }
+    }
+
+    /// Where the entry of an object probably lies, so long as is said; asks the system to have it ready. `None` where
+    /// that is not known, or where many small readings would have to wait for another machine.
+    pub(super) fn find(&self, id: &ObjectId, length: usize) -> Option<(Arc<File>, u64)> {
+        let place = self.index().find(id).filter(|_| !self.is_remote)?;
+        let (file, offset) = (self.file(place.segment).ok()?, u64::from(place.offset));
+        will_read(&file, offset, length as u64);
+        Some((file, offset))
     }
 
     fn truth(&self) -> &Index {

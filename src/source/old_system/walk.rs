@@ -6,10 +6,11 @@ use crate::model::entry::{Entry, EntryKind, Mtime, Owner};
 use crate::model::finding::{Finding, Severity};
 use crate::model::path::RelPath;
 use crate::model::progress::{Event, Progress};
+use crate::source::content::Buffer;
 use crate::source::{ReadError, VisitError, Visitor};
 use crate::sys::dir::{Kind, Stat};
 use std::collections::{BTreeSet, HashMap};
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 
 /// Most findings about damaged files; all of them are told to the visitor.
 const MOST_FINDINGS: usize = 100;
@@ -29,6 +30,8 @@ pub(super) struct Walk<'w, T: Tree> {
     /// How many sockets and devices there are; no backup holds them.
     left_out: u64,
     pub(super) bytes: u64,
+    /// For the content of one file after the other.
+    buffer: Buffer,
 }
 
 impl<'w, T: Tree> Walk<'w, T> {
@@ -39,7 +42,8 @@ impl<'w, T: Tree> Walk<'w, T> {
         progress: &'w dyn Progress,
     ) -> Self {
         let (first, damaged, findings) = (HashMap::new(), BTreeSet::new(), Vec::new());
-        Self { tree, people, visitor, progress, first, damaged, findings, left_out: 0, bytes: 0 }
+        let buffer = Buffer::default();
+        Self { tree, people, visitor, progress, first, damaged, findings, left_out: 0, bytes: 0, buffer }
     }
 
     /// Visits what is at and below a path; nothing there is no fault.
@@ -171,13 +175,16 @@ impl<'w, T: Tree> Walk<'w, T> {
         let opened = self.tree.content(node);
         let damage = opened.as_ref().err().map(ToString::to_string);
         let inner = opened.unwrap_or_else(|_| Box::new(io::empty()));
-        let mut content = Exact { inner, left: size, damage, progress: self.progress, seen: 0 };
+        let buffer = std::mem::take(&mut self.buffer);
+        let mut content = Exact { inner, buffer, left: size, damage, progress: self.progress, seen: 0 };
         let visited = self.visitor.visit(entry, &mut content);
         if !matches!(visited, Err(VisitError::Stop)) {
             content.drain();
         }
         self.bytes = self.bytes.saturating_add(content.seen);
-        let damage = content.damage.take();
+        let Exact { damage, mut buffer, .. } = content;
+        buffer.clear();
+        self.buffer = buffer;
         self.went(visited, entry, damage)
     }
 
@@ -216,7 +223,8 @@ impl<'w, T: Tree> Walk<'w, T> {
         };
         if self.visitor.needs_content(&entry) {
             let damage = Some(error.to_string());
-            let mut content = Exact { inner: Box::new(io::empty()), left: 0, damage, progress: self.progress, seen: 0 };
+            let (inner, buffer) = (Box::new(io::empty()), Buffer::default());
+            let mut content = Exact { inner, buffer, left: 0, damage, progress: self.progress, seen: 0 };
             if let Err(VisitError::Stop) = self.visitor.visit(&entry, &mut content) {
                 return Err(ReadError::Stopped);
             }
@@ -264,6 +272,7 @@ impl<'w, T: Tree> Walk<'w, T> {
 /// Exactly as many bytes as the file is said to have. What stops it is kept.
 struct Exact<'a> {
     inner: Box<dyn Read + 'a>,
+    buffer: Buffer,
     left: u64,
     damage: Option<String>,
     progress: &'a dyn Progress,
@@ -272,37 +281,46 @@ struct Exact<'a> {
 
 impl Exact<'_> {
     fn drain(&mut self) {
-        let mut buffer = vec![0; 64 << 10];
-        while matches!(self.read(&mut buffer), Ok(1..)) {}
+        while let Ok(length @ 1..) = self.fill_buf().map(<[u8]>::len) {
+            self.consume(length);
+        }
+    }
+
+    fn broken(damage: &str) -> io::Error {
+        io::Error::new(io::ErrorKind::InvalidData, damage)
     }
 }
 
 impl Read for Exact<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.fill_buf()?.read(buffer)?;
+        self.consume(count);
+        Ok(count)
+    }
+}
+
+impl BufRead for Exact<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if let Some(damage) = &self.damage {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, damage.clone()));
+            return Err(Self::broken(damage));
         }
-        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
-        if most == 0 {
-            return Ok(0);
+        if self.left == 0 {
+            return Ok(&[]);
         }
-        let count = loop {
-            match self.inner.read(buffer.get_mut(..most).unwrap_or_default()) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => break other,
-            }
-        };
-        let damage = match count {
+        let damage = match self.buffer.fill(&mut self.inner.by_ref().take(self.left)) {
             Ok(0) => "the file became shorter while it was read".to_owned(),
-            Ok(count) => {
-                self.left -= count as u64;
-                self.seen += count as u64;
-                self.progress.event(Event::Advance { bytes: count as u64, entries: 0 });
-                return Ok(count);
-            }
+            Ok(_) => return Ok(self.buffer.rest()),
             Err(error) => error.to_string(),
         };
-        self.damage = Some(damage.clone());
-        Err(io::Error::new(io::ErrorKind::InvalidData, damage))
+        let error = Self::broken(&damage);
+        self.damage = Some(damage);
+        Err(error)
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.buffer.consume(count);
+        self.left = self.left.saturating_sub(count as u64);
+        self.seen += count as u64;
+        self.progress.event(Event::Advance { bytes: count as u64, entries: 0 });
     }
 }
