@@ -57,6 +57,21 @@ impl Unpacker {
         Ok(())
     }
 
+    /// Unpacks `packed` into `plain`, which it must fill exactly.
+    pub fn unpack_exactly(&mut self, packed: &[u8], plain: &mut [u8]) -> Result<(), Malformed> {
+        let made = match self.method(packed, plain, false).map_err(Failure::told)? {
+            Made::Plain(made) => made,
+            Made::Stored(range) => {
+                let stored = packed.get(range).unwrap_or_default();
+                if let Some(plain) = plain.get_mut(..stored.len()) {
+                    plain.copy_from_slice(stored);
+                }
+                stored.len()
+            }
+        };
+        require(made, plain.len())
+    }
+
     /// Unpacks `packed` into `plain`; says where in `packed` the plain content is when it is stored there as it is.
     pub fn unpack_unless_stored(
         &mut self,
@@ -64,130 +79,160 @@ impl Unpacker {
         length: Length,
         plain: &mut Vec<u8>,
     ) -> Result<Option<Range<usize>>, Malformed> {
-        let stored = self.method(packed, length, plain, false)?;
-        let made = stored.as_ref().map_or(plain.len(), ExactSizeIterator::len);
-        match length {
-            Length::Exactly(expected) if made != expected => {
-                Err(Malformed::new(format!("it unpacks to {made} bytes instead of {expected}")))
+        // Few methods say how long the content is; metadata rarely shrinks to less than a third.
+        let mut room = match length {
+            Length::Exactly(length) => length,
+            Length::AtMost(limit) => packed.len().saturating_mul(3).max(256 << 10).min(limit),
+        };
+        let made = loop {
+            if plain.capacity() < room {
+                // Growing would copy, and keep twice as much as is needed.
+                *plain = Vec::with_capacity(room);
             }
-            _ => Ok(stored),
+            plain.resize(room, 0);
+            match self.method(packed, plain, false) {
+                Err(Failure::TooLong) if room < length.limit() => room = room.saturating_mul(2).min(length.limit()),
+                other => break other.map_err(Failure::told)?,
+            }
+        };
+        let (made, stored) = match made {
+            Made::Plain(made) => (made, None),
+            Made::Stored(range) => (range.len(), Some(range)),
+        };
+        plain.truncate(made);
+        match length {
+            Length::Exactly(expected) => require(made, expected).map(|()| stored),
+            Length::AtMost(_) => Ok(stored),
         }
     }
 
-    fn method(
-        &mut self,
-        packed: &[u8],
-        length: Length,
-        plain: &mut Vec<u8>,
-        inner: bool,
-    ) -> Result<Option<Range<usize>>, Malformed> {
+    fn method(&mut self, packed: &[u8], plain: &mut [u8], inner: bool) -> Result<Made, Failure> {
         let Some((&[method, flags], data)) = packed.split_first_chunk::<METHOD>() else {
-            return Err(Malformed::new("it is too short for compressed data"));
+            return Err(Failure::bad("it is too short for compressed data"));
         };
-        let limit = length.limit();
         match (method, flags) {
-            (0, 0) if data.len() > limit => Err(too_long()),
-            (0, 0) => Ok(Some(METHOD..packed.len())),
-            (1, 0) => lz4(data, length, plain).map(|()| None),
-            (2, 0) => stream(XzReader::new_mem_limit(data, false, MOST_LZMA_KIB), limit, plain, "xz").map(|()| None),
-            (3, 0) => self.zstd(data, limit, plain).map(|()| None),
+            (0, 0) if data.len() > plain.len() => Err(Failure::TooLong),
+            (0, 0) => Ok(Made::Stored(METHOD..packed.len())),
+            (1, 0) => lz4(data, plain).map(Made::Plain),
+            (2, 0) => stream(XzReader::new_mem_limit(data, false, MOST_LZMA_KIB), plain, "xz").map(Made::Plain),
+            (3, 0) => self.zstd(data, plain).map(Made::Plain),
             (4, 0) if !inner => {
                 let (size, rest) = data.split_first_chunk::<4>().ok_or_else(too_short)?;
                 let size = usize::try_from(u32::from_be_bytes(*size)).map_err(|_| too_short())?;
-                let stored = self.method(rest.get(..size).ok_or_else(too_short)?, length, plain, true)?;
-                Ok(stored.map(|range| OBFUSCATED + range.start..OBFUSCATED + range.end))
+                Ok(match self.method(rest.get(..size).ok_or_else(too_short)?, plain, true)? {
+                    Made::Stored(range) => Made::Stored(OBFUSCATED + range.start..OBFUSCATED + range.end),
+                    made => made,
+                })
             }
             _ if method & 0x0f == 8 && (u16::from(method) << 8 | u16::from(flags)) % 31 == 0 => {
-                zlib(packed, limit, plain).map(|()| None)
+                zlib(packed, plain).map(Made::Plain)
             }
-            _ => Err(Malformed::new(format!("it is compressed in an unknown way ({method}, {flags})"))),
+            _ => Err(Failure::bad(format!("it is compressed in an unknown way ({method}, {flags})"))),
         }
     }
 
-    fn zstd(&mut self, data: &[u8], limit: usize, plain: &mut Vec<u8>) -> Result<(), Malformed> {
-        let wrong = |error: std::io::Error| Malformed::new(format!("the zstd data is damaged: {error}"));
+    fn zstd(&mut self, data: &[u8], plain: &mut [u8]) -> Result<usize, Failure> {
+        let wrong = |error: std::io::Error| Failure::bad(format!("the zstd data is damaged: {error}"));
         let size = zstd::zstd_safe::get_frame_content_size(data).ok().flatten();
         let size = size.and_then(|size| usize::try_from(size).ok());
-        let size = size.ok_or_else(|| Malformed::new("the zstd data does not say its length"))?;
-        if size > limit {
-            return Err(too_long());
+        if size.ok_or_else(|| Failure::bad("the zstd data does not say its length"))? > plain.len() {
+            return Err(Failure::TooLong);
         }
-        plain.clear();
-        plain.reserve_exact(size);
         let zstd = match &mut self.zstd {
             Some(zstd) => zstd,
             empty => empty.insert(Decompressor::new().map_err(wrong)?),
         };
-        zstd.decompress_to_buffer(data, plain).map(|_| ()).map_err(wrong)
+        zstd.decompress_to_buffer(data, plain).map_err(wrong)
     }
 }
 
-fn too_long() -> Malformed {
-    Malformed::new("it unpacks to more than it may")
+/// Where the plain content is.
+enum Made {
+    /// So long, where it was to be put.
+    Plain(usize),
+    /// Still in the packed data.
+    Stored(Range<usize>),
 }
 
-fn too_short() -> Malformed {
-    Malformed::new("the compressed data ends early")
+/// Why there is no plain content.
+enum Failure {
+    /// There is more of it than room.
+    TooLong,
+    Bad(Malformed),
 }
 
-fn lz4(data: &[u8], length: Length, plain: &mut Vec<u8>) -> Result<(), Malformed> {
-    // The block does not say how long it is; metadata rarely shrinks to less than a third.
-    let mut room = match length {
-        Length::Exactly(length) => length,
-        Length::AtMost(limit) => data.len().saturating_mul(3).max(256 << 10).min(limit),
-    };
-    loop {
-        if plain.capacity() < room {
-            // Growing would copy, and keep twice as much as is needed.
-            *plain = Vec::with_capacity(room);
-        }
-        plain.resize(room, 0);
-        match lz4_flex::block::decompress_into(data, plain) {
-            Ok(made) => {
-                plain.truncate(made);
-                return Ok(());
-            }
-            Err(DecompressError::OutputTooSmall { .. }) if room < length.limit() => {
-                room = room.saturating_mul(2).min(length.limit());
-            }
-            Err(error) => return Err(Malformed::new(format!("the lz4 data is damaged: {error}"))),
+impl Failure {
+    fn bad(what: impl Into<String>) -> Failure {
+        Failure::Bad(Malformed::new(what))
+    }
+
+    fn told(self) -> Malformed {
+        match self {
+            Failure::TooLong => Malformed::new("it unpacks to more than it may"),
+            Failure::Bad(bad) => bad,
         }
     }
 }
 
-fn zlib(data: &[u8], limit: usize, plain: &mut Vec<u8>) -> Result<(), Malformed> {
-    plain.clear();
+fn require(made: usize, expected: usize) -> Result<(), Malformed> {
+    match made == expected {
+        true => Ok(()),
+        false => Err(Malformed::new(format!("it unpacks to {made} bytes instead of {expected}"))),
+    }
+}
+
+fn too_short() -> Failure {
+    Failure::bad("the compressed data ends early")
+}
+
+fn lz4(data: &[u8], plain: &mut [u8]) -> Result<usize, Failure> {
+    lz4_flex::block::decompress_into(data, plain).map_err(|error| match error {
+        DecompressError::OutputTooSmall { .. } => Failure::TooLong,
+        error => Failure::bad(format!("the lz4 data is damaged: {error}")),
+    })
+}
+
+fn zlib(data: &[u8], plain: &mut [u8]) -> Result<usize, Failure> {
     let mut inflate = Decompress::new(true);
+    // One byte more than there is room for shows content that is too long.
+    let mut beyond = [0];
     loop {
-        let at = usize::try_from(inflate.total_in()).unwrap_or(usize::MAX);
-        let made = plain.len();
-        if plain.capacity() == made {
-            // One byte more than allowed shows content that is too long.
-            plain.reserve_exact((made.max(64 << 10)).min((limit + 1).saturating_sub(made)));
-        }
-        let rest = data.get(at..).unwrap_or_default();
+        let (from, to) = (count(inflate.total_in()), count(inflate.total_out()));
+        let rest = data.get(from..).unwrap_or_default();
+        let room = plain.get_mut(to..).filter(|room| !room.is_empty()).unwrap_or(&mut beyond);
         let status = inflate
-            .decompress_vec(rest, plain, FlushDecompress::Finish)
-            .map_err(|error| Malformed::new(format!("the zlib data is damaged: {error}")))?;
-        if plain.len() > limit {
-            return Err(too_long());
+            .decompress(rest, room, FlushDecompress::Finish)
+            .map_err(|error| Failure::bad(format!("the zlib data is damaged: {error}")))?;
+        let made = count(inflate.total_out());
+        if made > plain.len() {
+            return Err(Failure::TooLong);
         }
         match status {
-            Status::StreamEnd => return Ok(()),
-            _ if plain.len() == made && inflate.total_in() as usize == at => return Err(too_short()),
+            Status::StreamEnd => return Ok(made),
+            _ if made == to && count(inflate.total_in()) == from => return Err(too_short()),
             _ => {}
         }
     }
 }
 
-fn stream(reader: impl Read, limit: usize, plain: &mut Vec<u8>, name: &str) -> Result<(), Malformed> {
-    plain.clear();
-    let most = (limit as u64).saturating_add(1);
-    reader
-        .take(most)
-        .read_to_end(plain)
-        .map_err(|error| Malformed::new(format!("the {name} data is damaged: {error}")))?;
-    if plain.len() > limit { Err(too_long()) } else { Ok(()) }
+fn count(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+fn stream(mut reader: impl Read, plain: &mut [u8], name: &str) -> Result<usize, Failure> {
+    let mut made = 0;
+    let mut beyond = [0];
+    loop {
+        let room = plain.get_mut(made..).filter(|room| !room.is_empty());
+        let is_full = room.is_none();
+        match reader.read(room.unwrap_or(&mut beyond)) {
+            Ok(0) => return Ok(made),
+            Ok(_) if is_full => return Err(Failure::TooLong),
+            Ok(count) => made += count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(Failure::bad(format!("the {name} data is damaged: {error}"))),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -220,6 +265,12 @@ mod tests {
             assert!(unpack(&packed, Length::AtMost(plain.len() - 1)).is_err());
             assert!(unpack(&packed, Length::Exactly(plain.len() + 1)).is_err());
             assert!(unpack(&packed[..packed.len() / 2], Length::Exactly(plain.len())).is_err());
+            let mut room = vec![1; plain.len()];
+            Unpacker::default().unpack_exactly(&packed, &mut room).unwrap();
+            assert!(room == plain);
+            for wrong in [plain.len() - 1, plain.len() + 1] {
+                assert!(Unpacker::default().unpack_exactly(&packed, &mut vec![0; wrong]).is_err());
+            }
         }
     }
 

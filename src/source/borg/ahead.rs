@@ -3,20 +3,23 @@
 //! Memory is bounded by what is on its way, not by what the archive holds.
 
 use super::Fault;
-use super::blocks::{BLOCK, Block, Piece};
 use super::entry::{Holes, Meaning, meaning};
 use super::items::{Items, Step};
-use super::object::{Decoder, SHORT};
+use super::object::{Decoder, MARGIN};
 use super::pipeline::Pipeline;
 use super::repository::Repository;
+use super::ring::Ring;
+use crate::formats::borg::LONGEST_CHUNK;
 use crate::formats::borg::item::{Chunk, Item};
 use crate::model::entry::EntryKind;
 use crate::source::{ReadError, Visitor};
+use bytes::BytesMut;
 use std::collections::VecDeque;
 
-/// How many bytes of needed content are on their way for each thread, unless a single piece is longer. What is only
-/// checked takes no memory of its own.
-const WINDOW: u64 = 7 << 20;
+/// How many bytes of content are on their way for each thread; what is only checked takes none. Two threads, which is
+/// the least there are, must have room for the longest piece.
+const WINDOW: usize = 11 << 20;
+const _: () = assert!(2 * WINDOW >= MARGIN + LONGEST_CHUNK);
 /// How many pieces are on their way.
 const MOST_PIECES: usize = 512;
 /// How many items are read ahead.
@@ -53,6 +56,8 @@ pub(super) struct Ahead<'a> {
     repository: &'a Repository,
     pipeline: &'a Pipeline<'a>,
     decoder: Decoder<'a>,
+    /// The memory of the pieces on their way.
+    ring: Ring,
     window: u64,
     items: Items<'a>,
     holes: Holes,
@@ -63,7 +68,6 @@ pub(super) struct Ahead<'a> {
     /// Pieces that were not asked for yet, and whether they are needed.
     waiting: VecDeque<(Chunk, bool)>,
     pieces: usize,
-    bytes: u64,
     /// How the list of files ended.
     end: Option<Option<ReadError>>,
 }
@@ -81,7 +85,8 @@ impl<'a> Ahead<'a> {
             repository,
             pipeline,
             decoder: repository.decoder(),
-            window: WINDOW * threads as u64,
+            ring: Ring::new(WINDOW * threads),
+            window: (WINDOW * threads) as u64,
             items,
             holes: Holes::default(),
             queue,
@@ -89,7 +94,6 @@ impl<'a> Ahead<'a> {
             content: 0,
             waiting,
             pieces: 0,
-            bytes: 0,
             end: None,
         }
     }
@@ -119,43 +123,31 @@ impl<'a> Ahead<'a> {
         }
     }
 
-    /// Takes the next piece of content. It counts as being on its way until it is given back.
-    pub(super) fn take(&mut self, size: u32, is_needed: bool) -> Result<Piece, Fault> {
+    /// Takes the next piece of content. Its memory has to be given back before the next one is taken, whole or in parts.
+    pub(super) fn take(&mut self) -> Result<BytesMut, Fault> {
         self.submit();
-        let taken = self.pipeline.take(&mut self.decoder);
+        let (mut room, decoded) = self.pipeline.take(&mut self.decoder);
         self.pieces = self.pieces.saturating_sub(1);
-        if taken.is_err() {
-            self.bytes = self.bytes.saturating_sub(cost(size, is_needed));
-        }
-        taken
+        let margin = if decoded.is_ok() { MARGIN.min(room.len()) } else { room.len() };
+        self.ring.give_back(room.split_to(margin));
+        decoded.map(|()| room)
     }
 
-    /// Takes back a block of a piece, for the next one.
-    pub(super) fn give_back(&mut self, block: Block) {
-        self.pipeline.blocks.give_back(block);
-        self.bytes = self.bytes.saturating_sub(BLOCK as u64);
+    /// Takes back memory that was used up, for the next pieces.
+    pub(super) fn give_back(&mut self, part: BytesMut) {
+        self.ring.give_back(part);
         self.submit();
-    }
-
-    /// Takes back what is left of a piece.
-    pub(super) fn drop_rest(&mut self, piece: Piece) {
-        let (blocks, short) = piece.into_rest();
-        self.bytes = self.bytes.saturating_sub((blocks.len() * BLOCK + short) as u64);
-        blocks.into_iter().for_each(|block| self.pipeline.blocks.give_back(block));
     }
 
     /// Asks for as much as may be on its way.
     fn submit(&mut self) {
-        while let Some((chunk, is_needed)) = self.waiting.front().copied() {
-            let cost = cost(chunk.size, is_needed);
-            let fits = self.bytes + cost <= self.window && self.pieces < MOST_PIECES;
-            if !fits && self.pieces > 0 {
-                return;
-            }
+        while self.pieces < MOST_PIECES
+            && let Some((chunk, is_needed)) = self.waiting.front()
+            && let Some(room) = self.ring.take(if *is_needed { MARGIN + chunk.size as usize } else { 0 })
+        {
+            self.pipeline.submit(*chunk, room);
             self.waiting.pop_front();
             self.pieces += 1;
-            self.bytes += cost;
-            self.pipeline.submit(chunk, is_needed);
         }
     }
 
@@ -189,11 +181,4 @@ impl<'a> Ahead<'a> {
         self.content += bytes;
         self.queue.push_back(Planned { meaning, flags, chunks: lengths, is_needed, damage, length, bytes });
     }
-}
-
-/// What a piece on its way takes of memory.
-fn cost(size: u32, is_needed: bool) -> u64 {
-    let size = size as usize;
-    let taken = if size > SHORT { size.next_multiple_of(BLOCK) } else { size };
-    if is_needed { taken as u64 } else { 0 }
 }

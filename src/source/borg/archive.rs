@@ -1,7 +1,6 @@
 //! One archive of a repository as an [`Archive`].
 
 use super::ahead::Ahead;
-use super::blocks::Piece;
 use super::entry::{Meaning, meaning};
 use super::items::{Items, Step};
 use super::pipeline::{Closing, Pipeline};
@@ -20,10 +19,13 @@ use crate::model::progress::{Event, Progress};
 use crate::model::size::ByteSize;
 use crate::source::scan::Scan;
 use crate::source::{Archive, Ending, Proof, ReadError, VisitError, Visitor};
+use bytes::BytesMut;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead, Read};
 use std::sync::Arc;
 
+/// How much is handed out at a time.
+const STEP: usize = 128 << 10;
 /// Fewest and most threads that decode, the visitor's included.
 const THREADS: (usize, usize) = (2, 16);
 /// Fewest of them where each reading waits for another machine.
@@ -306,7 +308,8 @@ struct Content<'a, 'b> {
     progress: &'a dyn Progress,
     /// Lengths of the pieces that were not taken yet, the last one first.
     left: Vec<u32>,
-    piece: Piece,
+    /// What is left of the piece that was taken last.
+    piece: BytesMut,
     damage: Option<String>,
     /// Whether the visitor had said that it will read it.
     is_needed: bool,
@@ -315,29 +318,27 @@ struct Content<'a, 'b> {
 impl<'a, 'b> Content<'a, 'b> {
     fn new(ahead: &'a mut Ahead<'b>, mut left: Vec<u32>, damage: Option<String>, progress: &'a dyn Progress) -> Self {
         left.reverse();
-        Self { ahead, progress, left, piece: Piece::default(), damage, is_needed: true }
+        Self { ahead, progress, left, piece: BytesMut::new(), damage, is_needed: true }
     }
 
     /// Takes the next piece; `false` at the end. Damage is kept and does not end anything here.
     fn advance(&mut self) -> bool {
         let Some(size) = self.left.pop() else { return false };
-        let taken = self.ahead.take(size, self.is_needed);
-        self.progress.event(Event::Advance { bytes: u64::from(size), entries: 0 });
-        let fresh = match taken {
-            Ok(piece) => piece,
+        self.ahead.give_back(std::mem::take(&mut self.piece));
+        match self.ahead.take() {
+            Ok(piece) => self.piece = piece,
             Err(fault) => {
                 self.damage.get_or_insert(format!("a piece of its content is lost: {fault}"));
-                Piece::default()
             }
-        };
-        self.ahead.drop_rest(std::mem::replace(&mut self.piece, fresh));
+        }
+        self.progress.event(Event::Advance { bytes: u64::from(size), entries: 0 });
         true
     }
 
     /// Takes and checks what the visitor did not read.
     fn drain(&mut self) {
         while self.advance() {}
-        self.ahead.drop_rest(std::mem::take(&mut self.piece));
+        self.ahead.give_back(std::mem::take(&mut self.piece));
     }
 }
 
@@ -351,7 +352,7 @@ impl Read for Content<'_, '_> {
 
 impl BufRead for Content<'_, '_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        while self.damage.is_none() && self.is_needed && self.piece.part().is_empty() {
+        while self.damage.is_none() && self.is_needed && self.piece.is_empty() {
             if !self.advance() {
                 return Ok(&[]);
             }
@@ -362,12 +363,12 @@ impl BufRead for Content<'_, '_> {
         if !self.is_needed {
             return Err(io::Error::other("its content was not asked for"));
         }
-        Ok(self.piece.part())
+        // In steps, so that what is done with one finds it in the processor's cache.
+        Ok(self.piece.get(..STEP).unwrap_or(&self.piece))
     }
 
     fn consume(&mut self, count: usize) {
-        if let Some(block) = self.piece.consume(count) {
-            self.ahead.give_back(block);
-        }
+        let used = self.piece.split_to(count.min(self.piece.len()));
+        self.ahead.give_back(used);
     }
 }

@@ -5,13 +5,13 @@
 
 mod ahead;
 mod archive;
-mod blocks;
 mod entry;
 mod index;
 mod items;
 mod object;
 mod pipeline;
 mod repository;
+mod ring;
 mod storage;
 
 use super::unlock::Unlock;

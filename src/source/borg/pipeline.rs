@@ -4,39 +4,41 @@
 //! meanwhile, so with as many threads as processors, its own included, none sleeps while there is work.
 
 use super::Fault;
-use super::blocks::{Blocks, Piece};
-use super::object::{Decoder, SHORT};
+use super::object::Decoder;
 use super::repository::Repository;
 use crate::formats::borg::item::Chunk;
+use bytes::BytesMut;
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+/// Pieces up to this length are decoded faster than a thread wakes up; who waits for them decodes them as well.
+const SHORT: u32 = 64 << 10;
 /// How many short pieces are worth waking a thread.
 const WORTH_WAKING: usize = 32;
 
 /// The threads' meeting point.
 pub(super) struct Pipeline<'a> {
     repository: &'a Repository,
-    /// What the pieces are made of.
-    pub(super) blocks: Blocks,
     state: Mutex<State>,
     wanted: Condvar,
     made: Condvar,
 }
 
-/// A piece to decode, and whether it is to be handed out or only checked.
-#[derive(Clone, Copy)]
+/// A piece to decode, and the room for it; one that is only checked has none.
 struct Task {
     number: u64,
     chunk: Chunk,
-    is_needed: bool,
+    room: BytesMut,
 }
+
+/// The room of a piece, and whether its content is in it.
+pub(super) type Decoded = (BytesMut, Result<(), Fault>);
 
 #[derive(Default)]
 struct State {
     tasks: VecDeque<Task>,
     /// From the oldest that was not taken on.
-    results: VecDeque<Option<Result<Piece, Fault>>>,
+    results: VecDeque<Option<Decoded>>,
     /// Number of the first of them.
     first: u64,
     /// How many threads wait for tasks; waking nobody costs a system call as well.
@@ -46,22 +48,21 @@ struct State {
 
 impl<'a> Pipeline<'a> {
     pub(super) fn new(repository: &'a Repository) -> Pipeline<'a> {
-        let (blocks, state) = (Blocks::default(), Mutex::default());
-        Pipeline { repository, blocks, state, wanted: Condvar::new(), made: Condvar::new() }
+        Pipeline { repository, state: Mutex::default(), wanted: Condvar::new(), made: Condvar::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks for a piece; one that is not needed is checked, and comes without content.
-    pub(super) fn submit(&self, chunk: Chunk, is_needed: bool) {
+    /// Asks for a piece, with the room for it behind [`MARGIN`](super::object::MARGIN) bytes. Without room it is only
+    /// checked.
+    pub(super) fn submit(&self, chunk: Chunk, room: BytesMut) {
         let mut state = self.state();
         let number = state.first + state.results.len() as u64;
         state.results.push_back(None);
-        state.tasks.push_back(Task { number, chunk, is_needed });
-        // Short ones are decoded faster than a thread wakes up; who waits for them decodes them as well.
-        let is_work = chunk.size as usize > SHORT || state.tasks.len() >= WORTH_WAKING;
+        state.tasks.push_back(Task { number, chunk, room });
+        let is_work = chunk.size > SHORT || state.tasks.len() >= WORTH_WAKING;
         let wakes = is_work && state.idle > 0;
         drop(state);
         if wakes {
@@ -70,17 +71,18 @@ impl<'a> Pipeline<'a> {
     }
 
     /// The oldest piece that was asked for. Decodes with `decoder` until it is there.
-    pub(super) fn take(&self, decoder: &mut Decoder<'_>) -> Result<Piece, Fault> {
+    pub(super) fn take(&self, decoder: &mut Decoder<'_>) -> Decoded {
+        let failed = |what: &str| (BytesMut::new(), Err(Fault::Bad(what.into())));
         let mut state = self.state();
         loop {
             match state.results.front_mut().map(Option::take) {
-                None => return Err(Fault::Bad("it was never asked for".into())),
+                None => return failed("it was never asked for"),
                 Some(Some(result)) => {
                     state.results.pop_front();
                     state.first += 1;
                     return result;
                 }
-                Some(None) if state.is_closed => return Err(Fault::Bad("a thread that decodes pieces ended".into())),
+                Some(None) if state.is_closed => return failed("a thread that decodes pieces ended"),
                 Some(None) => {
                     state = match state.tasks.pop_front() {
                         Some(task) => self.decode(state, task, decoder),
@@ -125,15 +127,16 @@ impl<'a> Pipeline<'a> {
         decoder: &mut Decoder<'_>,
     ) -> MutexGuard<'b, State> {
         drop(state);
-        let decoded = match task.is_needed {
-            true => decoder.piece(&task.chunk, &self.blocks),
-            false => decoder.check(&task.chunk).map(|()| Piece::default()),
+        let Task { number, chunk, mut room } = task;
+        let decoded = match room.is_empty() {
+            true => decoder.check(&chunk),
+            false => decoder.fetch(&chunk, &mut room),
         };
         let mut state = self.state();
-        let is_first = task.number == state.first;
-        let at = usize::try_from(task.number.saturating_sub(state.first)).unwrap_or(usize::MAX);
+        let is_first = number == state.first;
+        let at = usize::try_from(number.saturating_sub(state.first)).unwrap_or(usize::MAX);
         if let Some(slot) = state.results.get_mut(at) {
-            *slot = Some(decoded);
+            *slot = Some((room, decoded));
         }
         if is_first {
             self.made.notify_one();

@@ -202,7 +202,7 @@ impl Storage {
 }
 
 /// Makes a buffer at least so long, whatever it holds. What it once was filled with need not be cleared again.
-fn make_room(buffer: &mut Vec<u8>, length: usize) {
+pub(super) fn make_room(buffer: &mut Vec<u8>, length: usize) {
     if buffer.capacity() < length {
         // Growing would copy, and keep twice as much as is needed.
         *buffer = vec![0; length.next_multiple_of(STEP)];
