@@ -15,7 +15,7 @@ use std::path::Path;
 /// Objects that the index names besides those that exist.
 const OBJECTS: u32 = 1_000_000;
 /// What each thread may hold: an object as it is stored, unpacked, and what waits for the visitor.
-const MIB_PER_THREAD: u64 = 28;
+const MIB_PER_THREAD: u64 = 20;
 /// 24 bytes for each object, and an eighth more while it is read.
 const MIB_OF_INDEX: u64 = 28;
 

@@ -1,7 +1,6 @@
 //! What is known of one backup: its name, time and the apps it holds.
 
 use super::app::AppId;
-use super::bytes;
 use super::path::RelPath;
 use super::size::ByteSize;
 use super::version::Version;
@@ -23,7 +22,7 @@ pub struct BadArchiveId;
 impl ArchiveId {
     /// An id for a name given as bytes; what is not printable is written as `\xNN`.
     pub fn of_name(raw: &[u8]) -> Result<Self, BadArchiveId> {
-        bytes::escape(raw).parse()
+        super::bytes::escape(raw).parse()
     }
 
     /// The id as text.
@@ -57,7 +56,8 @@ impl<'de> Deserialize<'de> for ArchiveId {
 pub struct ArchiveSummary {
     /// Its name in the location.
     pub id: ArchiveId,
-    /// The name that it was given when it was made, escaped as [`bytes::escape`] does, where it has one besides its id.
+    /// The name that it was given when it was made, escaped as [`bytes::escape`](super::bytes::escape) does, where it
+    /// has one besides its id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// When the backup was made, RFC 3339 UTC; `None` when the archive does not tell.

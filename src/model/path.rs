@@ -3,7 +3,6 @@
 //! A [`RelPath`] is a non-empty list of normal components: no leading slash, no `.` or `..`, no NUL, no empty
 //! component. It is the only path type that reaches the code that writes, so an archive cannot name anything outside.
 
-use super::bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
@@ -140,7 +139,7 @@ impl RelPath {
 
 impl fmt::Display for RelPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&bytes::escape(&self.0))
+        f.write_str(&super::bytes::escape(&self.0))
     }
 }
 
@@ -159,14 +158,14 @@ impl std::str::FromStr for RelPath {
 
 impl Serialize for RelPath {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&bytes::escape(&self.0))
+        serializer.serialize_str(&super::bytes::escape(&self.0))
     }
 }
 
 impl<'de> Deserialize<'de> for RelPath {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let raw = bytes::unescape(&text).ok_or_else(|| D::Error::custom("an escape that is not \\xNN"))?;
+        let raw = super::bytes::unescape(&text).ok_or_else(|| D::Error::custom("an escape that is not \\xNN"))?;
         Self::parse(&raw).map_err(D::Error::custom)
     }
 }

@@ -75,7 +75,7 @@ impl<'a> Decoder<'a> {
         let plain = room.get_mut(MARGIN..).unwrap_or_default();
         let packed = self.entry.get(packed).unwrap_or_default();
         self.unpacker.unpack_exactly(packed, plain).map_err(Fault::bad)?;
-        require(&self.opener, &chunk.id, plain)
+        require(self.opener, &chunk.id, plain)
     }
 
     /// Whether an object's length says that its content is probably stored as it is.
@@ -158,7 +158,7 @@ impl<'a> Decoder<'a> {
             }
             None => (Place::Plain, self.plain.as_slice()),
         };
-        require(&self.opener, id, plain)?;
+        require(self.opener, id, plain)?;
         Ok(place)
     }
 }
