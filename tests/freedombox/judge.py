@@ -63,7 +63,7 @@ def judge(box, facts, plan, progress, baseline):
         else:
             why = given_up.get(name) or blocked.get(name)
             row["result"] = "no data" if why == "no-data" else "not restored" if why else "silent"
-            row["why"] = [why or "the plan does not name it"]
+            row["why"] = [f"FreedomBox {source} backs nothing of it up" if why == "no-data" else why or "the plan does not name it"]
         rows.append(row)
     return rows
 

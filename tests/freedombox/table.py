@@ -65,7 +65,7 @@ HEAD = """# Apps that work again
 Printed by `tests/freedombox/prove --table` from the runs that were made. A column is a chain: the backup is made by the
 first FreedomBox and restored onto another box with the second one. "works": every question that the app's test asks was
 answered as on the first box, and FreedomBox's diagnostics fail nowhere where they do not fail on the first box, or
-without data, as well. In brackets, how long the box worked on the app.
+without data, as well. In brackets, how long the box worked on the app, on a machine that had much other work.
 """
 
 
