@@ -194,8 +194,8 @@ pub struct PlanArgs {
     pub apps: Option<Vec<AppId>>,
     /// Bring over besides apps, from the disk of an old box: accounts (people with their passwords, groups and SSH keys),
     /// names (host name and domains), networks (connections with their passwords; all but Wi-Fi come switched off),
-    /// backup-locations (with passphrases and schedules). What the new box has already stays as it is; its host name
-    /// does not.
+    /// backup-locations (with passphrases and schedules), folders (home folders, shared folders and downloads: what the
+    /// new box does not have of them). What the new box has already stays as it is; its host name does not.
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     pub extras: Vec<Extra>,
     /// Restore what is left of damaged apps too.

@@ -219,7 +219,10 @@ fn names_networks_and_backup_locations_are_offered_and_no_plan_or_journal_has_th
         {"extra": "networks", "names": ["Home", "FreedomBox WAN"]},
         {"extra": "backup-locations", "names": ["/var/lib/freedombox/borgbackup", "me@backup.example:~/box"]},
     ]);
-    assert_eq!(plain.json["offered"], names, "{}", plain.stderr);
+    let mut offered = plain.json["offered"].clone();
+    let folders = offered.as_array_mut().unwrap().pop();
+    assert_eq!(folders, Some(serde_json::json!({"extra": "folders", "names": ["/home/alice", "/home/kept"]})));
+    assert_eq!(offered, names, "{}", plain.stderr);
     let all = "accounts,names,networks,backup-locations";
     let wanted = run(&["plan", "--extras", all]);
     assert_eq!(wanted.json["extras"], names);

@@ -26,6 +26,8 @@ const DUMPS: &str = "var/lib/plinth/backups-data/";
 pub(super) enum Trouble {
     /// It did not work; another attempt may.
     Failed(String),
+    /// It has to wait for something.
+    NotNow(String),
     /// The program that drives FreedomBox is gone; another attempt may work.
     Gone(String),
     /// Lifeboat's own records or the disk failed: nothing else is tried.

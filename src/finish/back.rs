@@ -27,7 +27,11 @@ pub fn take_back(scene: &Scene, restore: &mut Restore) -> Result<(), RestoreErro
         let apps = restore.plan().apps.clone();
         for plan in apps.iter().rev().filter(|app| app.road.restores()) {
             (scene.talk)(&format!("{}: bringing back what it had before", plan.name));
-            match app::take_back(restore, &mut driver, plan) {
+            let back = match plan.is_folders() {
+                true => restore.undo_app(&plan.name).map_err(Trouble::from),
+                false => app::take_back(restore, &mut driver, plan),
+            };
+            match back {
                 Ok(()) => {}
                 // Its files can be put back without FreedomBox; its database cannot.
                 Err(Trouble::Failed(why)) if !restore.imported().contains(&plan.name) => {
@@ -43,7 +47,7 @@ pub fn take_back(scene: &Scene, restore: &mut Restore) -> Result<(), RestoreErro
     match taken {
         Ok(()) => Ok(()),
         Err(Trouble::Disk(error)) => Err(error),
-        Err(Trouble::Failed(why) | Trouble::Gone(why)) => {
+        Err(Trouble::Failed(why) | Trouble::NotNow(why) | Trouble::Gone(why)) => {
             Err(doing("bringing back what the apps had before")(std::io::Error::other(why)))
         }
     }

@@ -14,6 +14,7 @@ mod app;
 mod back;
 mod driver;
 mod extras;
+mod folders;
 mod machine;
 mod pace;
 mod report;
@@ -82,7 +83,7 @@ pub fn finish(scene: &Scene) -> Result<Outcome, RestoreError> {
         settle(scene)?;
         return Ok(Outcome::default());
     }
-    if !scene.asked && !pace::is_due(scene.host) {
+    if !scene.asked && !pace::is_due(scene.host) && !folders::has_come(scene, &waiting)? {
         return Ok(Outcome::default());
     }
     let log = report::open_log(scene.root)?;

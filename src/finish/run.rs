@@ -5,10 +5,12 @@
 
 use super::app::{self, Trouble};
 use super::driver::{self, Driver, DriverError, Log};
+use super::folders;
 use super::machine::{Fetched, Machine};
 use super::report::{people_missing, summary};
 use super::{SERVICE, Scene};
 use crate::model::app::AppId;
+use crate::model::cause::chain;
 use crate::model::finish::{AppProgress, Stand};
 use crate::model::plan::AppPlan;
 use crate::restore::journal::Record;
@@ -89,7 +91,8 @@ impl<'a> Run<'a> {
                 self.give_up(&plan.name, &format!("{cut} attempts were cut off or failed"))?;
                 continue;
             }
-            match self.reach(&plan, &mut lists) {
+            let reached = if plan.is_folders() { self.reach_folders(&plan) } else { self.reach(&plan, &mut lists) };
+            match reached {
                 Ok(()) => ready.push(plan),
                 Err(Reach::NotNow(why)) => self.stop(&plan.name, &why, false)?,
                 Err(Reach::Failed(why)) => self.stop(&plan.name, &why, true)?,
@@ -119,10 +122,20 @@ impl<'a> Run<'a> {
         };
         let mut wanted: Vec<AppPlan> =
             self.restore.plan().apps.iter().filter(|app| is_wanted(&app.name)).cloned().collect();
+        // Folders come last: by then the accounts of apps exist, too.
         // An app that finds a database server while it is installed may keep its data there, and not in the file that was
         // restored; so the apps that bring a server come last.
-        wanted.sort_by_key(app::imports);
+        wanted.sort_by_key(|app| (app.is_folders(), app::imports(app)));
         Ok(wanted)
+    }
+
+    /// Whether anybody is there by now who gets a folder: only for that FreedomBox's service rests.
+    fn reach_folders(&mut self, plan: &AppPlan) -> Result<(), Reach> {
+        let failed = |error: RestoreError| Reach::Failed(chain(&error));
+        let names = self.restore.unknown_names(&plan.name).map_err(failed)?;
+        let numbers = self.driver(false)?.numbers(&names)?;
+        let (due, waits) = folders::due(&self.restore, plan, &numbers, self.scene.asked).map_err(failed)?;
+        if due.is_empty() && !waits.is_empty() { Err(Reach::NotNow(folders::waiting_for(&waits))) } else { Ok(()) }
     }
 
     /// Brings the packages of an app onto the box.
@@ -182,6 +195,7 @@ impl<'a> Run<'a> {
                 Ok(()) => self.say(&format!("{}: restored", plan.name)),
                 Err(Trouble::Disk(error)) => return Err(error),
                 Err(Trouble::Failed(why)) => self.stop(&plan.name, &why, true)?,
+                Err(Trouble::NotNow(why)) => self.stop(&plan.name, &why, false)?,
                 Err(Trouble::Gone(why)) => {
                     self.driver = None;
                     self.stop(&plan.name, &why, true)?;
@@ -199,7 +213,10 @@ impl<'a> Run<'a> {
             self.driver(true)?.begin()?;
         }
         let Some(driver) = self.driver.as_mut() else { return Err(Trouble::Gone("it is gone".into())) };
-        app::work(&mut self.restore, driver, plan)?;
+        match plan.is_folders() {
+            true => folders::work(&mut self.restore, driver, plan, self.scene.asked)?,
+            false => app::work(&mut self.restore, driver, plan)?,
+        }
         if self.is_committed() {
             // Nobody can undo it any more.
             self.restore.free_old(&plan.name)?;

@@ -1,5 +1,8 @@
 //! The `config` file of a borg 1.x repository (Borg documentation, "Data structures and file formats", "Repository").
 
+/// Longest config that is looked at; a key takes less than 2 KiB.
+pub const LONGEST: u64 = 64 << 10;
+
 /// What tells a repository apart without opening it. Of one whose config is lost, nothing is known.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BorgConfig {

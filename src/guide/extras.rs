@@ -100,5 +100,12 @@ fn words(extra: Extra) -> (&'static str, String, String, String, String) {
             t!("no, they are set up anew in FreedomBox"),
             t!("yes, with passphrases and schedules: as soon as no app waits any more, backups are made there again"),
         ),
+        Extra::Folders => (
+            "choose-folders",
+            t!("The folders"),
+            t!("Bring the home folders and the shared folders of the old box over as well?"),
+            t!("no, their files stay on the old disk"),
+            t!("yes, what the new box does not have; nothing there is replaced, and the plan says how much it is"),
+        ),
     }
 }

@@ -4,6 +4,8 @@ use super::naming::place_of;
 use super::stuck::Way;
 use super::{Guide, Halt, State, Turn};
 use crate::failure::Failure;
+use crate::model::app::AppId;
+use crate::model::extra::Extra;
 use crate::model::finding::{Report, Severity, Verdict};
 use crate::model::plan::{Blocker, BlockerKind};
 use crate::model::question::{Choice, Offer, Unanswered};
@@ -121,7 +123,12 @@ impl Guide<'_> {
         match self.or_failed(Choice { screen, options, default: None }, failure)? {
             None => Ok(Turn::Back),
             Some(0) => {
-                self.chosen.apps = Some(fitting);
+                // The folders are an extra, and not chosen among the apps.
+                if !fitting.contains(&AppId::folders()) {
+                    self.chosen.extras.retain(|extra| *extra != Extra::Folders);
+                }
+                let apps = fitting.into_iter().filter(|app| *app != AppId::folders());
+                self.chosen.apps = Some(apps.collect());
                 Ok(Turn::To(State::Check))
             }
             Some(1) => Ok(Turn::To(State::Names)),

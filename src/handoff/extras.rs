@@ -22,6 +22,10 @@ fn file(extra: Extra) -> Result<RelPath, BadPath> {
 
 /// Writes the file of one kind.
 pub fn write(restore: &mut Restore, extra: Extra, held: &Extras) -> Result<(), RestoreError> {
+    // Folders are steps of the plan.
+    if extra == Extra::Folders {
+        return Ok(());
+    }
     let text = Secret::new(described(extra, held).to_string().into_bytes());
     restore.place_file(&file(extra)?, &mut text.reveal(), 0o600)
 }
@@ -71,6 +75,7 @@ fn described(extra: Extra, held: &Extras) -> Value {
             let keys = held.keys.iter().map(|(name, key)| (name.clone(), Value::from(text(key))));
             json!({"locations": entries.collect::<Vec<Value>>(), "keys": keys.collect::<serde_json::Map<_, _>>()})
         }
+        Extra::Folders => Value::Null,
     }
 }
 

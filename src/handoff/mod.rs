@@ -11,7 +11,7 @@ pub mod program;
 
 use crate::model::app::AppId;
 use crate::model::path::{BadPath, RelPath};
-use crate::model::plan::{Action, PlanId, Road};
+use crate::model::plan::{PlanId, Road};
 use crate::restore::{Restore, RestoreError, doing};
 use crate::sys::dir::Dir;
 use serde::{Deserialize, Serialize};
@@ -122,7 +122,7 @@ fn next_boot(restore: &Restore) -> NextBoot {
     let plan = restore.plan();
     let waiting = plan.apps.iter().filter(|app| app.waits_for_boot());
     let apps = waiting.map(|app| {
-        let parked = plan.steps.iter().filter(|step| step.app == app.name && step.action == Action::Park);
+        let parked = plan.steps.iter().filter(|step| step.app == app.name && step.is_parked());
         let moves = parked.map(|step| Move { parked: step.place(), destination: step.destination.clone() });
         Job {
             name: app.name.clone(),

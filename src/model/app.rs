@@ -14,6 +14,11 @@ pub struct AppId(String);
 pub struct BadAppId(String);
 
 impl AppId {
+    /// The name under which the folders of people are restored, beside the apps. No app of FreedomBox is called so.
+    pub fn folders() -> AppId {
+        AppId("folders".to_owned())
+    }
+
     /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0

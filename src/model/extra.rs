@@ -1,6 +1,7 @@
 //! What an installed system holds besides the data of its apps, and what no backup of FreedomBox has.
 
 use super::account::Accounts;
+use super::path::RelPath;
 use super::secret::Secret;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -17,11 +18,14 @@ pub enum Extra {
     Networks,
     /// Where FreedomBox keeps its backups, with passphrases and schedules.
     BackupLocations,
+    /// Home folders, and folders with files that apps share or load down.
+    Folders,
 }
 
 impl Extra {
     /// All of them.
-    pub const ALL: [Extra; 4] = [Extra::Accounts, Extra::Names, Extra::Networks, Extra::BackupLocations];
+    pub const ALL: [Extra; 5] =
+        [Extra::Accounts, Extra::Names, Extra::Networks, Extra::BackupLocations, Extra::Folders];
 
     /// Its name for programs and command lines.
     pub fn as_str(self) -> &'static str {
@@ -30,6 +34,7 @@ impl Extra {
             Extra::Names => "names",
             Extra::Networks => "networks",
             Extra::BackupLocations => "backup-locations",
+            Extra::Folders => "folders",
         }
     }
 
@@ -40,6 +45,7 @@ impl Extra {
             Extra::Names => "host name and domains",
             Extra::Networks => "network connections",
             Extra::BackupLocations => "backup locations",
+            Extra::Folders => "home and shared folders",
         }
     }
 }
@@ -74,6 +80,8 @@ pub struct Extras {
     pub locations: Vec<KeptLocation>,
     /// Files by which FreedomBox reaches locations on other computers: its key for SSH, and the keys of those computers.
     pub keys: Vec<(String, Secret)>,
+    /// Folders with files of people, none within another and none with data of an app.
+    pub folders: Vec<RelPath>,
 }
 
 /// How a box is called.
@@ -111,6 +119,7 @@ impl Extras {
             Extra::Names => self.names.host.iter().chain(&self.names.domains).cloned().collect(),
             Extra::Networks => self.networks.iter().map(|connection| connection.name.clone()).collect(),
             Extra::BackupLocations => self.locations.iter().map(|location| location.path.clone()).collect(),
+            Extra::Folders => self.folders.iter().map(|folder| format!("/{folder}")).collect(),
         }
     }
 }

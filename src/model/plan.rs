@@ -168,6 +168,11 @@ pub struct AppPlan {
 }
 
 impl AppPlan {
+    /// Whether this is no app, but the folders of people.
+    pub fn is_folders(&self) -> bool {
+        self.name == AppId::folders()
+    }
+
     /// Whether its data is only kept on the box, because the app cannot be installed there.
     pub fn is_kept_only(&self) -> bool {
         self.road == Road::Parked && matches!(self.version, VersionVerdict::PackageGone { .. })
@@ -319,16 +324,23 @@ pub enum Action {
     Exchange,
     /// Stage below the app's parked directory; the next boot moves it in.
     Park,
+    /// Stage below the parked directory of the folders; the running box brings in what it does not have.
+    Merge,
     /// Move a file away that belongs to a replaced file and is not in the backup.
     SetAside,
 }
 
 impl Step {
+    /// Whether the data waits for the running box.
+    pub fn is_parked(&self) -> bool {
+        matches!(self.action, Action::Park | Action::Merge)
+    }
+
     /// Where this restore puts the data: the destination, or the app's parked directory.
     pub fn place(&self) -> RelPath {
         match self.action {
             Action::Exchange | Action::SetAside => self.destination.clone(),
-            Action::Park => parked(&self.area, &self.app, &self.destination),
+            Action::Park | Action::Merge => parked(&self.area, &self.app, &self.destination),
         }
     }
 }

@@ -147,7 +147,7 @@ impl Unanswered {
 }
 
 /// The ids of all questions.
-pub const QUESTIONS: [&str; 26] = [
+pub const QUESTIONS: [&str; 27] = [
     "language",
     "no-box",
     "choose-box",
@@ -163,6 +163,7 @@ pub const QUESTIONS: [&str; 26] = [
     "choose-names",
     "choose-networks",
     "choose-backup-locations",
+    "choose-folders",
     "damaged",
     "no-space",
     "blocked",

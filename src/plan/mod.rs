@@ -5,6 +5,7 @@
 
 mod app;
 mod damage;
+mod folders;
 mod place;
 mod space;
 mod version;
@@ -17,7 +18,8 @@ use crate::model::finding::Report;
 use crate::model::installation::Installation;
 use crate::model::path::RelPath;
 use crate::model::plan::{
-    AppPlan, Blocker, BlockerKind, ExtraPlan, PlanId, RestorePlan, Step, TargetSummary, UnknownOwner, VersionVerdict,
+    Action, AppPlan, Blocker, BlockerKind, ExtraPlan, PlanId, RestorePlan, Step, TargetSummary, UnknownOwner,
+    VersionVerdict,
 };
 use crate::model::site::Ground;
 use crate::verify::Contents;
@@ -61,12 +63,12 @@ const NOT_INCLUDED: [(&str, Option<Extra>, Option<&str>); 9] = [
     (
         "files in folders shared by Samba, Sharing, Syncthing, Deluge, Transmission and MiniDLNA, and the list of Samba's \
          shares",
-        None,
-        None,
+        Some(Extra::Folders),
+        Some("the list of Samba's shares"),
     ),
-    ("home folders, /root among them", None, None),
+    ("home folders, /root among them", Some(Extra::Folders), Some("the home folder of root")),
     ("WireGuard connections", Some(Extra::Networks), None),
-    ("downloads and torrents", None, None),
+    ("downloads and torrents", Some(Extra::Folders), Some("torrents")),
     ("packages, package sources, timed jobs and settings made outside FreedomBox", None, None),
 ];
 
@@ -156,7 +158,8 @@ pub fn id_of(plan: &RestorePlan) -> PlanId {
 /// The owners of what is restored that the box does not have.
 fn unknown_owners(input: &Input, steps: &[Step]) -> Vec<UnknownOwner> {
     let mut found: BTreeMap<&String, Vec<AppId>> = BTreeMap::new();
-    for step in steps {
+    // A folder waits until its owner has an account.
+    for step in steps.iter().filter(|step| step.action != Action::Merge) {
         let Some(content) = input.contents.root(&step.source) else { continue };
         for name in content.users.union(&content.groups).filter(|name| input.unknown_owners.contains(*name)) {
             let apps = found.entry(name).or_default();
@@ -206,7 +209,11 @@ impl Draft {
         }
         for archived in &input.summary.apps {
             if input.chosen.is_none_or(|chosen| chosen.contains(&archived.name)) {
-                app::add(input, archived, spoiled.contains(&archived.name), &mut draft);
+                let is_spoiled = spoiled.contains(&archived.name);
+                match archived.name == AppId::folders() {
+                    true => folders::add(input, archived, is_spoiled, &mut draft),
+                    false => app::add(input, archived, is_spoiled, &mut draft),
+                }
             }
         }
         draft

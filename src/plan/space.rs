@@ -106,8 +106,14 @@ fn proposal(input: &Input, draft: &Draft) -> (String, Option<Vec<AppId>>) {
     if kept.is_empty() {
         return ("make room on the box; there is too little for any of the apps".to_owned(), None);
     }
-    let left: Vec<String> = apps.iter().filter(|name| !kept.contains(name)).map(|name| format!("'{name}'")).collect();
-    let names: Vec<&str> = kept.iter().map(AppId::as_str).collect();
+    let folders = AppId::folders();
+    let left: Vec<&AppId> = apps.iter().filter(|name| !kept.contains(name)).collect();
+    if left == [&folders] {
+        return ("make room on the box, or leave 'folders' out of '--extras'".to_owned(), Some(kept));
+    }
+    // The folders are an extra, and not chosen among the apps.
+    let names: Vec<&str> = kept.iter().filter(|name| **name != folders).map(AppId::as_str).collect();
+    let left: Vec<String> = left.iter().map(|name| format!("'{name}'")).collect();
     let advice = format!("make room on the box, or leave out {}: --apps {}", left.join(", "), names.join(","));
     (advice, Some(kept))
 }

@@ -5,7 +5,7 @@ use super::text::{self, sentence, time, wrap};
 use crate::model::app::AppId;
 use crate::model::extra::Extra;
 use crate::model::path::RelPath;
-use crate::model::plan::{AppPlan, ExtraPlan, PlanId, RestorePlan, Road, VersionVerdict};
+use crate::model::plan::{Action, AppPlan, ExtraPlan, PlanId, RestorePlan, Road, VersionVerdict};
 use crate::model::size::ByteSize;
 use crate::t;
 use crate::words::translated;
@@ -145,7 +145,8 @@ pub fn without_exclusions(plan: &RestorePlan) -> String {
 fn extras(plan: &RestorePlan) -> String {
     let mut text = String::new();
     for ExtraPlan { extra, names } in &plan.extras {
-        text += &wrap("", &told(*extra, &names.join(", ")));
+        let names = if *extra == Extra::Folders { folders(plan) } else { names.join(", ") };
+        text += &wrap("", &told(*extra, &names));
     }
     for ExtraPlan { extra, names } in &plan.offered {
         let offer = t!(
@@ -157,6 +158,12 @@ fn extras(plan: &RestorePlan) -> String {
         text += &wrap("", &offer);
     }
     text
+}
+
+/// The folders that come, each with its size.
+fn folders(plan: &RestorePlan) -> String {
+    let steps = plan.steps.iter().filter(|step| step.action == Action::Merge);
+    steps.map(|step| format!("/{} ({})", step.destination, step.bytes)).collect::<Vec<_>>().join(", ")
 }
 
 /// What becomes of an extra, and what that means for its owner.
@@ -176,6 +183,10 @@ fn told(extra: Extra, names: &str) -> String {
         ),
         Extra::BackupLocations => t!(
             "Backup locations that the running box brings over as soon as no app waits any more, with their passphrases and schedules: {names}. From then on FreedomBox makes backups there again and deletes old ones, as the old box did. 'undo' does not remove them.",
+            names = names
+        ),
+        Extra::Folders => t!(
+            "Folders whose files the running box brings in, each as soon as its owner has an account there: {names}. Only what is missing comes. What is there stays as it is; where it is something else under the same name, the old one comes beside it, as NAME.from-old-box. 'undo' takes back what nobody changed since.",
             names = names
         ),
     }
@@ -214,6 +225,16 @@ fn app_lines(app: &AppPlan) -> String {
     let mut text = match (&app.reason, app.road) {
         (Some(reason), _) => wrap("  ", &format!("{name}: {}", translated(reason))),
         (None, Road::Blocked) => wrap("  ", &name),
+        (None, Road::Parked) if app.is_folders() => {
+            let counts = t!(
+                "{new} missing, {changed} there with other content or owner, {same} there already; {bytes} to write",
+                new = app.changes.new,
+                changed = app.changes.changed,
+                same = app.changes.same,
+                bytes = app.bytes
+            );
+            wrap("  ", &format!("{name}: {counts}"))
+        }
         (None, _) => {
             let changes = &app.changes;
             let counts = t!(

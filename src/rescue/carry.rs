@@ -149,7 +149,13 @@ fn go_back(
     };
     let undone = work();
     undone.map_err(|error| Failure::of_restore(&error, restore.data_state()))?;
-    Ok(notes.into_inner().unwrap_or_default())
+    let mut notes = notes.into_inner().unwrap_or_default();
+    if !restore.stayed().is_empty() {
+        let stayed: Vec<String> = restore.stayed().iter().map(|path| format!("/{path}")).collect();
+        let stayed = stayed.join(", ");
+        notes.push(format!("These came from the old box, were changed since, and stay where they are: {stayed}."));
+    }
+    Ok(notes)
 }
 
 /// Removes the old data for good.

@@ -241,7 +241,7 @@ fn onto_nothing(
     let place = location(host, &request.from, unlock)?;
     let mut archive = reach::open(host, &place, archive, unlock)?;
     let apps = request.apps.as_deref();
-    let verified = verify_archive(archive.as_mut(), apps, &mut NoObserver, progress)?;
+    let verified = verify_archive(archive.as_mut(), apps, &[], &mut NoObserver, progress)?;
     let installation = fresh();
     let plan = plan::plan(&Input {
         installation: &installation,

@@ -9,6 +9,7 @@ use crate::model::archive::{ArchiveId, Generation};
 use crate::model::bytes;
 use crate::model::ending::Ending;
 use crate::model::entry::{Entry, Owner};
+use crate::model::extra::Extra;
 use crate::model::finding::{BackupReport, Finding, Report, Reports, Severity};
 use crate::model::installation::Installation;
 use crate::model::manifest;
@@ -126,8 +127,14 @@ pub fn prepare(
     let unfinished = restore::standing(&root)
         .map_err(|error| Failure::of_restore(&error, crate::model::state::DataState::Unknown))?;
     let unfinished = unfinished.filter(restore::Standing::is_open);
-    let mut comparison = Comparison::with(&root, &owners, &installation.freedombox, request.apps.as_deref());
-    let verified = verify_archive(archive.as_mut(), request.apps.as_deref(), &mut comparison, progress)?;
+    let folders = folders(archive.as_mut(), request);
+    let mut apps = request.apps.clone();
+    if !folders.is_empty() {
+        apps.iter_mut().for_each(|apps| apps.push(AppId::folders()));
+    }
+    let mut comparison = Comparison::with(&root, &owners, &installation.freedombox, apps.as_deref());
+    folders.iter().for_each(|folder| comparison.keep_in_place(folder));
+    let verified = verify_archive(archive.as_mut(), apps.as_deref(), &folders, &mut comparison, progress)?;
     let ground = comparison.finish().map_err(|error| {
         let sentence = format!("looking at the box's disk: {error}");
         Failure::untouched(Ending::Failed, sentence, "check the box's disk and try again")
@@ -141,7 +148,7 @@ pub fn prepare(
         contents: &verified.contents,
         ground: &ground,
         unknown_owners: &unknown_owners,
-        chosen: request.apps.as_deref(),
+        chosen: apps.as_deref(),
         accept_damage: request.accept_damage,
         can_finish: program.is_some(),
         held: archive.extras(),
@@ -151,6 +158,16 @@ pub fn prepare(
     let report = verified.report;
     let papers = request.papers.clone();
     Ok(Prepared { target, root, owners, archive, report, plan, program, backup, papers, _location: location })
+}
+
+/// The folders of people that are wanted, which the archive hands out from then on.
+fn folders(archive: &mut dyn Archive, request: &Request) -> Vec<RelPath> {
+    let is_wanted = request.extras.contains(&Extra::Folders);
+    let folders = archive.extras().filter(|_| is_wanted).map(|held| held.folders.clone()).unwrap_or_default();
+    if !folders.is_empty() {
+        archive.add_folders();
+    }
+    folders
 }
 
 /// The backup and the box, both open; the handle before the mount.
@@ -218,7 +235,7 @@ pub fn verify_location(
     let _watched = Watched::by(progress);
     let location = location(host, path, unlock)?;
     let mut archive = reach::open(host, &location, archive, unlock)?;
-    verify_archive(archive.as_mut(), apps, &mut NoObserver, progress)
+    verify_archive(archive.as_mut(), apps, &[], &mut NoObserver, progress)
 }
 
 /// Verifies every backup at a place. One that cannot be opened or read is a finding; it does not keep the others from
@@ -233,7 +250,7 @@ pub fn verify_all(
     let mut backups = Vec::new();
     let findings = reach::each(host, &location, unlock, &mut |name, opened| {
         let verified = opened.map_err(Failure::from).and_then(|mut archive| {
-            let verified = verify_archive(archive.as_mut(), None, &mut NoObserver, progress)?;
+            let verified = verify_archive(archive.as_mut(), None, &[], &mut NoObserver, progress)?;
             Ok(verified.report)
         });
         let report = verified.unwrap_or_else(|failure| {
@@ -245,14 +262,17 @@ pub fn verify_all(
     Ok(Reports { backups, findings })
 }
 
+/// Verifies what belongs to apps, and these folders besides.
 pub(super) fn verify_archive(
     archive: &mut dyn Archive,
     apps: Option<&[AppId]>,
+    folders: &[RelPath],
     observer: &mut dyn Observer,
     progress: &dyn Progress,
 ) -> Result<verify::Verified, Failure> {
     let dumps: Vec<(AppId, RelPath)> =
         manifest::all().iter().filter_map(|app| Some((app.id.clone(), app.database.as_ref()?.dump.clone()))).collect();
-    let scope = Scope { roots: manifest::roots(), apps, dumps: &dumps, skip: &skips };
+    let roots: Vec<RelPath> = manifest::roots().iter().chain(folders).cloned().collect();
+    let scope = Scope { roots: &roots, apps, dumps: &dumps, skip: &skips };
     Ok(verify::verify(archive, &scope, observer, progress)?)
 }

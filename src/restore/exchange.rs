@@ -213,7 +213,7 @@ impl Restore {
     pub(super) fn swap(&mut self, step: &Step) -> Result<(), RestoreError> {
         let place = step.place();
         let at = match step.action {
-            Action::Park => parked_parent(self, step)?,
+            Action::Park | Action::Merge => parked_parent(self, step)?,
             Action::Exchange | Action::SetAside => self.make_parents(&place)?,
         };
         let stage = place::make_stage(self.root(), &self.plan().id, step)?;

@@ -142,6 +142,15 @@ pub enum Record {
         /// The step that parked it.
         step: u32,
     },
+    /// All of a folder that the box lacked is in its place. What was there with other content got it beside.
+    Merged {
+        /// The step that parked it.
+        step: u32,
+        /// How many came beside what was there.
+        beside: u64,
+        /// Some of them.
+        named: Vec<RelPath>,
+    },
     /// The running box finished an app.
     Finished {
         /// The app.

@@ -11,6 +11,7 @@
 mod dynamic;
 pub mod exchange;
 pub mod journal;
+mod merge;
 mod movein;
 mod place;
 mod snapshot;
@@ -158,6 +159,8 @@ pub struct Restore {
     journal: Journal,
     /// Steps whose staged data this run has read and found right.
     looked_at: BTreeSet<u32>,
+    /// What this run left in folders while it undid them, because somebody has changed it since it came.
+    stayed: Vec<RelPath>,
     _lock: File,
 }
 
@@ -188,7 +191,7 @@ impl Restore {
         let directory = place::make_restore(&root, &plan.id)?;
         let mut journal = Journal::start(&directory, plan.clone())?;
         journal.write(Record::Numbered { number })?;
-        Ok(Restore { root, plan, journal, looked_at: BTreeSet::new(), _lock: lock })
+        Ok(Restore { root, plan, journal, looked_at: BTreeSet::new(), stayed: Vec::new(), _lock: lock })
     }
 
     /// Takes up the restore that is on the target, to resume, undo or commit it.
@@ -218,7 +221,7 @@ impl Restore {
         let directory = root.dir(&place::restore(id)?).map_err(doing("opening the restore's directory"))?;
         let journal = Journal::open(&directory)?;
         let plan = journal::plan(journal.records()).cloned().ok_or(JournalError::NeverBegan)?;
-        Ok(Restore { root, plan, journal, looked_at: BTreeSet::new(), _lock: lock })
+        Ok(Restore { root, plan, journal, looked_at: BTreeSet::new(), stayed: Vec::new(), _lock: lock })
     }
 
     /// The plan that is carried out.
@@ -242,6 +245,11 @@ impl Restore {
             "One of the two copies of the restore's journal was damaged, and was made anew from the other one. The box's disk \
              may be failing.",
         )
+    }
+
+    /// What undoing left in folders, because somebody has changed it since it came.
+    pub fn stayed(&self) -> &[RelPath] {
+        &self.stayed
     }
 
     /// In which state the user's data is.

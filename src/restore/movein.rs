@@ -43,7 +43,7 @@ pub struct Numbers {
 impl Restore {
     /// The steps that parked data of `app`, in the plan's order.
     pub fn parked_steps(&self, app: &AppId) -> Vec<Step> {
-        let steps = self.plan().steps.iter().filter(|step| step.app == *app && step.action == Action::Park);
+        let steps = self.plan().steps.iter().filter(|step| step.app == *app && step.is_parked());
         steps.cloned().collect()
     }
 
@@ -220,6 +220,18 @@ impl Restore {
         Ok((users, groups))
     }
 
+    /// The name of the user who owns the top of a step's data, where the box did not have it when that was written.
+    pub fn unknown_owner(&self, step: &Step) -> Result<Option<String>, RestoreError> {
+        let mut owner = None;
+        self.each_owner(&step.app, |line| {
+            if line.path == step.destination {
+                owner = line.user;
+            }
+            Ok(())
+        })?;
+        Ok(owner)
+    }
+
     /// Gives restored data of `app` to the owners that it had, by the names that the box has by now; those that it
     /// still does not have stay as they are. Directories of dynamic users get a foreign owner, which makes systemd give
     /// them to the service anew. Returns the names that are still unknown.
@@ -229,6 +241,10 @@ impl Restore {
         let mut placed: Vec<(RelPath, RelPath)> = Vec::new();
         for step in steps.iter().filter(|step| step.app == *app && step.action != Action::SetAside) {
             let is_live = step.action == Action::Exchange || self.is_moved(step)?;
+            // What came into a folder has its owner since before, and what was there keeps its own.
+            if is_live && step.action == Action::Merge {
+                continue;
+            }
             let now = if is_live { step.destination.clone() } else { step.place() };
             placed.push((step.destination.clone(), now));
         }
@@ -319,6 +335,10 @@ impl Restore {
 
 /// Whether the parked data of a step is in its place, by looking at the disk.
 pub(super) fn is_moved(root: &Dir, records: &[Record], step: &Step) -> Result<bool, RestoreError> {
+    if step.action == Action::Merge {
+        let of = |record: &&Record| matches!(record, Record::Merged { step: id, .. } | Record::Undone { step: id } if *id == step.id);
+        return Ok(matches!(records.iter().rev().find(of), Some(Record::Merged { .. })));
+    }
     let (mut backwards, mut noted, mut moved) = (false, None, false);
     for record in records {
         match record {

@@ -176,7 +176,7 @@ fn progress(root: &Dir, records: &[Record], plan: &RestorePlan, app: &AppId) -> 
             _ => {}
         }
     }
-    let mut parked = plan.steps.iter().filter(|step| step.app == *app && step.action == Action::Park);
+    let mut parked = plan.steps.iter().filter(|step| step.app == *app && step.is_parked());
     seen.parked = parked.any(|step| !movein::is_moved(root, records, step).unwrap_or(false));
     seen
 }
@@ -217,7 +217,13 @@ pub(super) fn data_state(root: &Dir, plan: &RestorePlan, records: &[Record]) -> 
     // What is parked is not in its place until the running box begins to move it there.
     let begun =
         |step: &Step| records.iter().any(|record| matches!(record, Record::Moving { step: id, .. } if *id == step.id));
-    let live: Vec<&Step> = plan.steps.iter().filter(|step| step.action != Action::Park || begun(step)).collect();
+    // Folders only get what they lack: nothing of what was there makes way.
+    let counts = |step: &&Step| match step.action {
+        Action::Park => begun(step),
+        Action::Merge => false,
+        Action::Exchange | Action::SetAside => true,
+    };
+    let live: Vec<&Step> = plan.steps.iter().filter(counts).collect();
     if live.is_empty() || has(|record| matches!(record, Record::RolledBack)) {
         return DataState::OldDataActive;
     }
@@ -228,7 +234,7 @@ pub(super) fn data_state(root: &Dir, plan: &RestorePlan, records: &[Record]) -> 
     let seen: Result<Vec<Data>, RestoreError> = live
         .into_iter()
         .map(|step| match step.action {
-            Action::Park => movein::data(root, records, step),
+            Action::Park | Action::Merge => movein::data(root, records, step),
             Action::Exchange | Action::SetAside => exchange::data(root, plan, records, step),
         })
         .collect();

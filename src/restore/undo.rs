@@ -56,8 +56,10 @@ impl Restore {
         if self.records().iter().any(|record| matches!(record, Record::Undone { step: id } if *id == step.id)) {
             return Ok(());
         }
-        if step.action == Action::Park {
-            self.move_back(step)?;
+        match step.action {
+            Action::Park => self.move_back(step)?,
+            Action::Merge => self.merge_back(step)?,
+            Action::Exchange | Action::SetAside => {}
         }
         if self.data_of(step)? == Data::New {
             place::set_interrupted(self.root(), true)?;
@@ -228,6 +230,7 @@ impl Restore {
         let area = place::make_area(self.root())?;
         remove_empty_tree(&area, b"parked").map_err(failed())?;
         self.remove_kept()?;
+        self.remove_lists()?;
         let directory = place::make_restore(self.root(), &self.plan().id)?;
         tree::remove(&directory, b"owners").map_err(failed())
     }

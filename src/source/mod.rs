@@ -30,9 +30,6 @@ use crate::model::progress::Progress;
 use crate::model::size::ByteSize;
 use std::io::{self, BufRead};
 
-/// Longest config of a repository that is looked at; a key takes less than 2 KiB.
-const LONGEST_CONFIG: u64 = 64 << 10;
-
 /// One backup, opened read-only.
 pub trait Archive {
     /// Its name in its location.
@@ -57,6 +54,9 @@ pub trait Archive {
 
     /// How many bytes [`read`](Self::read) will report, where that is known before.
     fn size(&self) -> Option<ByteSize>;
+
+    /// Hands out the folders that it holds besides apps as well, from now on; its summary has them as one more app.
+    fn add_folders(&mut self) {}
 
     /// What it holds besides apps. No backup of FreedomBox holds any of that.
     fn extras(&self) -> Option<&Extras> {

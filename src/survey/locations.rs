@@ -24,7 +24,6 @@ const DEEPEST: usize = 6;
 const MOST_ENTRIES: usize = 300_000;
 /// How many places are listed from one filesystem.
 const MOST_LOCATIONS: usize = 10_000;
-const LARGEST_CONFIG: u64 = 1 << 16;
 /// How many names in a folder are looked at to tell a repository whose config is lost.
 const MOST_NAMES: usize = 64;
 
@@ -181,7 +180,7 @@ pub fn repository_config(folder: &Path) -> Option<BorgConfig> {
         return None;
     }
     let root = ForeignRoot::open(folder).ok()?;
-    let text = root.read("config", LARGEST_CONFIG).ok().flatten().unwrap_or_default();
+    let text = root.read("config", borg_config::LONGEST).ok().flatten().unwrap_or_default();
     match borg_config::read(&text) {
         Some(_) => borg_config::parse(&text),
         None => has_segment(&root, &data).then(BorgConfig::default),

@@ -170,6 +170,46 @@ impl Walk<'_> {
     }
 }
 
+/// What the tree at `name` looks like, without reading a file: names, kinds, inode numbers, sizes, and times to the
+/// nanosecond. Nobody changes anything in it without changing this; moving it as a whole on its filesystem does not.
+/// `None` when nothing is there.
+pub fn shape(parent: &Dir, name: &[u8]) -> io::Result<Option<TreeDigest>> {
+    let Some(stat) = parent.stat_child(name)? else { return Ok(None) };
+    let mut shape = TreeDigest::default();
+    shape_within(parent, name, stat, b"", &mut shape, 0)?;
+    Ok(Some(shape))
+}
+
+fn shape_within(
+    parent: &Dir,
+    name: &[u8],
+    stat: Stat,
+    relative: &[u8],
+    shape: &mut TreeDigest,
+    depth: usize,
+) -> io::Result<()> {
+    let mut record = vec![stat.kind as u8];
+    for number in [stat.ino, stat.size, stat.mtime.nanos.into()] {
+        record.extend_from_slice(&number.to_le_bytes());
+    }
+    record.extend_from_slice(&stat.mtime.secs.to_le_bytes());
+    record.extend_from_slice(relative);
+    shape.add(Sha256Digest::of(&record));
+    if stat.kind != Kind::Directory {
+        return Ok(());
+    }
+    if depth == DEEPEST {
+        return Err(io::Error::other("directories are nested too deeply"));
+    }
+    let here = parent.child(name)?;
+    for child in here.names()? {
+        let Some(stat) = here.stat_child(&child)? else { continue };
+        let below = [relative, b"/", &child].concat();
+        shape_within(&here, &child, stat, &below, shape, depth + 1)?;
+    }
+    Ok(())
+}
+
 /// The record digest of one entry as it lies on the disk.
 pub fn record_of(
     parent: &Dir,

@@ -76,6 +76,12 @@ impl<'a> Comparison<'a> {
         comparison
     }
 
+    /// Takes a path that belongs to no app: it goes where it was.
+    pub fn keep_in_place(&mut self, path: &RelPath) {
+        self.index.entry(path.clone()).or_default().push(self.places.len());
+        self.places.push(Some(Place::new(path.clone(), path.clone())));
+    }
+
     /// Finds out where a path of the archive would go.
     fn learn(&mut self, source: &RelPath) {
         for (from, to) in self

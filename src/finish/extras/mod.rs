@@ -8,6 +8,7 @@ use super::driver::{self, Driver, DriverError, Log};
 use super::machine::Machine;
 use super::{Outcome, SERVICE, Scene};
 use crate::handoff::extras;
+use crate::model::app::AppId;
 use crate::model::extra::Extra;
 use crate::model::finish::Stand;
 use crate::restore::{self, RestoreError};
@@ -36,8 +37,10 @@ pub(super) fn bring(
 ) -> Result<(), RestoreError> {
     let mut due = extras::waiting(scene.root)?;
     due.retain(|extra| (*extra == Extra::BackupLocations) == (turn == Turn::Last));
-    let stands: Vec<Stand> =
-        restore::restores(scene.root)?.iter().flat_map(|own| &own.progress).map(|app| app.stand).collect();
+    let restores = restore::restores(scene.root)?;
+    // Folders may wait for an account that nobody makes.
+    let apps = restores.iter().flat_map(|own| &own.progress).filter(|app| app.name != AppId::folders());
+    let stands: Vec<Stand> = apps.map(|app| app.stand).collect();
     if due.is_empty() || (turn == Turn::Last && stands.contains(&Stand::Waiting)) {
         return Ok(());
     }

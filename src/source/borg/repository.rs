@@ -15,9 +15,9 @@ use crate::formats::borg_config::{self, RepositoryConfig};
 use crate::model::archive::ArchiveId;
 use crate::model::bytes;
 use crate::model::finding::{Finding, Severity};
+use crate::source::ReadError;
 use crate::source::tar_export::{at, open_regular, shown};
 use crate::source::unlock::Unlock;
-use crate::source::{LONGEST_CONFIG, ReadError};
 use std::io::Read;
 use std::path::Path;
 
@@ -225,7 +225,7 @@ fn read_config(path: &Path) -> Result<Option<RepositoryConfig>, ReadError> {
         return Ok(None);
     }
     let mut text = Vec::new();
-    open_regular(&path)?.take(LONGEST_CONFIG).read_to_end(&mut text).map_err(|error| at(&path, &error))?;
+    open_regular(&path)?.take(borg_config::LONGEST).read_to_end(&mut text).map_err(|error| at(&path, &error))?;
     Ok(borg_config::read(&text))
 }
 

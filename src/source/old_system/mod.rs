@@ -13,6 +13,7 @@ mod walk;
 use super::{Archive, Ending, Proof, ReadError, Visitor};
 use crate::formats::ext4::Filesystem;
 use crate::formats::{Slice, fstab};
+use crate::model::app::AppId;
 use crate::model::archive::{ArchiveId, ArchiveSummary, ArchivedApp, BackupLocation, Generation};
 use crate::model::bytes;
 use crate::model::entry::Mtime;
@@ -59,6 +60,8 @@ struct OldSystem {
     people: People,
     apps: Vec<ArchivedApp>,
     extras: Extras,
+    /// Whether the folders of people are handed out as well.
+    has_folders: bool,
     /// Files that FreedomBox's backup would have written before, with their content.
     made: Vec<(RelPath, Vec<u8>)>,
     time: Mtime,
@@ -143,9 +146,9 @@ impl OldSystem {
         files: &dyn Files,
         tree: &T,
     ) -> io::Result<OldSystem> {
-        let extras = extras::read(files, &system, &mut findings);
-        let people = People::of(files, &extras.accounts)?;
         let has = |path: &RelPath| matches!(tree.find(path), Ok(Some(_)));
+        let extras = extras::read(files, &has, &system, &mut findings);
+        let people = People::of(files, &extras.accounts)?;
         let apps = manifest::apps(&system, &has, &mut findings);
         let mut made = manifest::settings(&system, &apps, &mut findings);
         // Last, as FreedomBox does.
@@ -154,7 +157,8 @@ impl OldSystem {
         let times = signs.filter_map(|path| tree.find(&path).ok()?.map(|node| tree.stat(&node).mtime));
         let time = times.max().unwrap_or_default();
         let id = SYSTEM.parse().map_err(io::Error::other)?;
-        Ok(OldSystem { id, root: root.clone(), system, people, apps, extras, made, time, findings, size: None })
+        let (root, has_folders) = (root.clone(), false);
+        Ok(OldSystem { id, root, system, people, apps, extras, has_folders, made, time, findings, size: None })
     }
 
     fn name(&self) -> String {
@@ -164,6 +168,7 @@ impl OldSystem {
     /// The paths of all apps, none within another, but for those that are made here.
     fn starts(&self) -> Vec<&RelPath> {
         let mut paths: Vec<&RelPath> = self.apps.iter().flat_map(|app| &app.paths).collect();
+        paths.extend(self.extras.folders.iter().filter(|_| self.has_folders));
         paths.sort();
         let mut starts: Vec<&RelPath> = Vec::new();
         for path in paths {
@@ -201,12 +206,17 @@ impl Archive for OldSystem {
     }
 
     fn summary(&mut self) -> Result<ArchiveSummary, ReadError> {
+        let mut apps = self.apps.clone();
+        if self.has_folders {
+            let (name, paths) = (AppId::folders(), self.extras.folders.clone());
+            apps.push(ArchivedApp { name, version: None, paths, settings: Vec::new() });
+        }
         Ok(ArchiveSummary {
             id: self.id.clone(),
             name: Some(bytes::escape(self.name().as_bytes())),
             time: jiff::Timestamp::from_second(self.time.secs).ok().map(|time| time.to_string()),
             generation: Generation::System,
-            apps: self.apps.clone(),
+            apps,
             size: self.size(),
         })
     }
@@ -230,6 +240,11 @@ impl Archive for OldSystem {
 
     fn size(&self) -> Option<ByteSize> {
         self.size.map(ByteSize)
+    }
+
+    fn add_folders(&mut self) {
+        self.has_folders = true;
+        self.size = None;
     }
 
     fn extras(&self) -> Option<&Extras> {

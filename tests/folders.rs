@@ -1,0 +1,300 @@
+//! Home folders and shared folders of an old box: the running box brings in what it lacks, each when its owner has an
+//! account, and nothing that is there is replaced. On boxes whose FreedomBox is none (`tests/finish`).
+
+#![allow(clippy::print_stderr, clippy::unwrap_used, reason = "this is test code")]
+
+mod common;
+
+use common::boxes::{self, APPS, Run, Scene, difference, put, sh};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A new box that runs, and the old one.
+struct Case<'s> {
+    scene: &'s Scene,
+    dir: PathBuf,
+}
+
+impl Drop for Case<'_> {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn scene() -> Scene {
+    let scene = Scene::with(
+        &APPS,
+        |root| {
+            put(root, "home/zoe/notes.txt", "of the new box\n");
+            put(root, "home/zoe/.profile", "the same on both\n");
+            put(root, "home/zoe/photos/new.jpg", "taken since\n");
+            sh(&format!("cd '{}'; printf 'plinth:x:130:130::/:/bin/false\\n' >> etc/passwd", root.display()));
+            sh(&format!("cd '{}'; chown 130:130 var/lib/plinth/plinth.sqlite3", root.display()));
+        },
+        |_| {},
+    );
+    let old = scene.dir.path().join("old");
+    fs::create_dir(&old).unwrap();
+    boxes::system(&old);
+    boxes::make_source(&old);
+    let database = rusqlite::Connection::open(old.join("var/lib/plinth/plinth.sqlite3")).unwrap();
+    database.execute_batch("DELETE FROM plinth_module").unwrap();
+    for (name, version, ..) in APPS {
+        database.execute("INSERT INTO plinth_module VALUES (?1, ?2)", (name, version)).unwrap();
+    }
+    fs::remove_file(old.join("home/kept")).unwrap();
+    put(&old, "home/zoe/notes.txt", "of the old box\n");
+    put(&old, "home/zoe/.profile", "the same on both\n");
+    put(&old, "home/zoe/photos/old.jpg", "x".repeat(300_000));
+    put(&old, "home/zoe/photos/deep/er.jpg", "deeper\n");
+    put(&old, "home/zoe/private/key", "secret\n");
+    put(&old, "home/bob/letter", "dear\n");
+    put(&old, "srv/music/song", "la\n");
+    put(&old, "var/lib/freedombox/shares/open/film", "moving\n");
+    put(&old, "var/lib/syncthing/.config/syncthing/config.xml", "of the app\n");
+    put(&old, "var/lib/syncthing/Sync/note", "synced\n");
+    let shares = "Alias /share/m \"/srv/music\"\nAlias /share/d /media/disk/films\n";
+    put(&old, "etc/apache2/conf-available/sharing-freedombox.conf", shares);
+    sh(&format!(
+        "cd '{}'; printf 'zoe:x:10007:10007::/:\\nbob:x:10008:10008::/:\\n' >> etc/passwd
+         ln -s photos/old.jpg home/zoe/best; chmod 700 home/zoe/private; chmod 755 home/zoe/private/key
+         chown -Rh 10007:100 home/zoe; chown -R 10008:100 home/bob; touch -d @1500000000 home/zoe/photos/old.jpg",
+        old.display()
+    ));
+    scene
+}
+
+impl Case<'_> {
+    fn new(scene: &Scene) -> Case<'_> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let dir = scene.dir.path().join(format!("case{}", COUNT.fetch_add(1, Ordering::Relaxed)));
+        let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/finish");
+        sh(&format!(
+            "mkdir -p '{0}/package'; cp -a '{1}' '{0}/box'; cp -a '{2}/bin' '{0}/bin'; cp -a '{2}/plinth' '{0}/package/'
+             cd '{0}/bin'; for name in systemctl apt-get dpkg getent timedatectl nmcli; do cp machine $name; done",
+            dir.display(),
+            scene.original().display(),
+            here.display()
+        ));
+        let needed = ["gitweb", "miniflux", "postgresql"];
+        let machine = json!({"online": true, "available": needed, "up": true, "stopped": 0, "interrupted": []});
+        fs::write(dir.join("machine.json"), machine.to_string()).unwrap();
+        Case { scene, dir }
+    }
+
+    fn root(&self) -> PathBuf {
+        self.dir.join("box")
+    }
+
+    fn old(&self, words: &[&str]) -> Run {
+        let mut all: Vec<OsString> = vec![words[0].into(), "--from".into(), self.scene.dir.path().join("old").into()];
+        all.extend(["--onto".into(), self.root().into(), "--program".into(), self.scene.program.clone().into()]);
+        all.extend(words[1..].iter().map(Into::into));
+        self.scene.run(&all, None)
+    }
+
+    /// Restores the folders, and of the apps radicale, which needs nothing of the running box but that.
+    fn restored(scene: &Scene) -> Case<'_> {
+        let case = Case::new(scene);
+        let wanted = ["--apps", "radicale", "--extras", "folders"];
+        let planned = case.old(&[&["plan"], &wanted[..]].concat());
+        let id = planned.json["id"].as_str().unwrap_or_else(|| panic!("{} {}", planned.stderr, planned.json));
+        let done = case.old(&[&["restore"], &wanted[..], &["--consent", id]].concat());
+        assert_eq!(done.code, Some(0), "{} {}", done.stderr, done.json);
+        case
+    }
+
+    fn run(&self, args: &[&str], fault: Option<&str>, trace: Option<&Path>) -> Run {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lifeboat"));
+        command.args(args).arg("--onto").arg(self.root()).args(["--json", "--plain"]).stdin(Stdio::null());
+        command.env("LIFEBOAT_PROGRAMS", self.dir.join("bin")).env("LIFEBOAT_RUNNING", self.root());
+        command.env_remove("LIFEBOAT_FAULT").env_remove("LIFEBOAT_FAULT_TRACE");
+        fault.map(|fault| command.env("LIFEBOAT_FAULT", fault));
+        trace.map(|trace| command.env("LIFEBOAT_FAULT_TRACE", trace));
+        let output = command.output().unwrap();
+        Run {
+            code: output.status.code(),
+            json: serde_json::from_slice(&output.stdout).unwrap_or_default(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    fn folders(run: &Run) -> Value {
+        let apps = run.json["progress"].as_array().unwrap_or_else(|| panic!("{} {}", run.stderr, run.json));
+        apps.iter().find(|app| app["name"] == "folders").unwrap_or_else(|| panic!("{}", run.json)).clone()
+    }
+
+    fn read(&self, path: &str) -> String {
+        fs::read_to_string(self.root().join(path)).unwrap_or_else(|error| format!("{path}: {error}"))
+    }
+
+    fn add_user(&self, line: &str) {
+        sh(&format!("printf '{line}\\n' >> '{}'", self.root().join("etc/passwd").display()));
+    }
+
+    /// Everything of people on the box.
+    fn files(&self) -> boxes::Snapshot {
+        boxes::take(&self.root(), &|path| ["home", "srv", "var/lib/freedombox"].iter().any(|top| path.starts_with(top)))
+    }
+}
+
+#[test]
+fn folders_come_each_when_its_owner_has_an_account_and_replace_nothing() {
+    if boxes::cannot_run() {
+        return;
+    }
+    let scene = scene();
+    let case = Case::new(&scene);
+    let plain = case.old(&["plan", "--apps", "radicale"]);
+    let all = ["/home/bob", "/home/zoe", "/srv/music", "/var/lib/freedombox/shares/open", "/var/lib/syncthing/Sync"];
+    assert_eq!(plain.json["offered"][0], json!({"extra": "folders", "names": all}), "{}", plain.stderr);
+    assert!(plain.json["not_included"].to_string().contains("home folders"));
+    assert!(!plain.json["steps"].to_string().contains("home/zoe"), "nobody asked for them");
+    drop(case);
+
+    let case = Case::restored(&scene);
+    let before = case.files();
+    let waits = case.run(&["finish", "--scheduled"], None, None);
+    let folders = Case::folders(&waits);
+    assert_eq!((waits.code, &folders["stand"]), (Some(75), &json!("waiting")), "{} {}", waits.stderr, waits.json);
+    assert!(folders["why"].as_str().unwrap().ends_with("users with these names: bob, zoe"), "{folders}");
+    assert_eq!(case.read("srv/music/song") + &case.read("var/lib/freedombox/shares/open/film"), "la\nmoving\n");
+    assert!(!case.root().join("home/bob").exists() && !case.root().join("home/zoe/best").exists());
+    // However long the pause between two attempts is, an account is noticed at the next one.
+    case.add_user("zoe:x:20007:100::/home/zoe:/bin/bash");
+    let waits = case.run(&["finish", "--scheduled"], None, None);
+    assert!(Case::folders(&waits)["why"].as_str().unwrap().ends_with("these names: bob"), "{}", waits.json);
+    assert_eq!(case.read("home/zoe/notes.txt"), "of the new box\n");
+    assert_eq!(case.read("home/zoe/notes.txt.from-old-box"), "of the old box\n");
+    assert_eq!(
+        case.read("home/zoe/photos/new.jpg") + &case.read("home/zoe/photos/deep/er.jpg"),
+        "taken since\ndeeper\n"
+    );
+    let owned = "stat -c '%u %a %Y' home/zoe/photos/old.jpg; stat -c '%u %a' home/zoe/private home/zoe/private/key home/zoe/best";
+    let owned = sh(&format!("cd '{}'; {owned}", case.root().display()));
+    assert_eq!(owned, "20007 644 1500000000\n20007 700\n20007 755\n20007 777\n");
+    assert!(!case.root().join("home/zoe/.profile.from-old-box").exists());
+    // Whoever asks for them gets all of them.
+    let done = case.run(&["finish"], None, None);
+    let folders = Case::folders(&done);
+    assert_eq!((done.code, &folders["stand"]), (Some(0), &json!("finished")), "{} {}", done.stderr, done.json);
+    assert!(folders["note"].as_str().unwrap().contains("/home/zoe/notes.txt.from-old-box"), "{folders}");
+    assert_eq!(case.read("home/bob/letter"), "dear\n");
+
+    // What somebody changed since stays; all else goes.
+    put(&case.root(), "srv/music/song", "la la\n");
+    let undone = case.run(&["undo"], None, None);
+    assert_eq!(undone.code, Some(0), "{} {}", undone.stderr, undone.json);
+    let told = undone.stderr.clone() + &undone.json.to_string();
+    assert!(told.contains("stay where they are: /srv/music"), "{told}");
+    assert_eq!(case.read("srv/music/song"), "la la\n");
+    fs::remove_dir_all(case.root().join("srv/music")).unwrap();
+    assert_eq!(difference(&before, &case.files()), "");
+    assert!(!sh(&format!("find '{}/var/lib/lifeboat'", case.root().display())).contains("merged-"));
+}
+
+#[test]
+fn committed_folders_stay_and_nothing_of_them_is_left_parked() {
+    if boxes::cannot_run() {
+        return;
+    }
+    let scene = scene();
+    let case = Case::restored(&scene);
+    assert_eq!(case.run(&["commit"], None, None).code, Some(0));
+    assert_eq!(case.run(&["finish"], None, None).code, Some(0));
+    assert_eq!(case.read("home/bob/letter") + &case.read("home/zoe/notes.txt"), "dear\nof the new box\n");
+    assert_eq!(sh(&format!("find '{}/var/lib/lifeboat' -name notes.txt -o -name song", case.root().display())), "");
+}
+
+#[test]
+fn a_power_cut_while_folders_come_or_go_ends_with_all_of_them_or_none() {
+    if boxes::cannot_run() {
+        return;
+    }
+    let scene = scene();
+    let whole = Case::restored(&scene);
+    let before = whole.files();
+    let points = |trace: &Path| -> Vec<String> {
+        let mut hits: BTreeMap<String, u64> = BTreeMap::new();
+        let text = fs::read_to_string(trace).unwrap();
+        let number = |name: &str| {
+            let hit = hits.entry(name.to_owned()).or_default();
+            *hit += 1;
+            format!("{name}:{hit}:kill")
+        };
+        text.lines().map(number).collect()
+    };
+    let (coming, going) = (scene.dir.path().join("coming"), scene.dir.path().join("going"));
+    assert_eq!(whole.run(&["finish"], None, Some(&coming)).code, Some(0));
+    let after = whole.files();
+    assert_ne!(before, after);
+    assert_eq!(whole.run(&["undo"], None, Some(&going)).code, Some(0));
+    assert_eq!(difference(&before, &whole.files()), "");
+    let own = |trace| points(trace).into_iter().filter(|fault| fault.starts_with("merge."));
+    let all: Vec<(String, bool)> =
+        own(&coming).map(|fault| (fault, true)).chain(own(&going).map(|fault| (fault, false))).collect();
+    assert!(all.len() >= 15, "{all:?}");
+    // One in seven; all of them in the lab.
+    let every = if std::env::var("LIFEBOAT_ALL").is_ok_and(|all| all == "1") { 1 } else { 7 };
+    let cuts: Vec<(String, bool)> = all.into_iter().skip(every / 2).step_by(every).collect();
+    let wrong = boxes::in_parallel(&cuts, |(fault, comes)| {
+        let case = Case::restored(&scene);
+        if !comes && case.run(&["finish"], None, None).code != Some(0) {
+            return Err(format!("{fault}: could not be finished"));
+        }
+        let cut = case.run(&[if *comes { "finish" } else { "undo" }], Some(fault), None);
+        if cut.code.is_some() {
+            return Err(format!("{fault}: was not cut: {}", cut.stderr));
+        }
+        let machine =
+            fs::read_to_string(case.dir.join("machine.json")).unwrap().replace("\"up\": false", "\"up\": true");
+        fs::write(case.dir.join("machine.json"), machine).unwrap();
+        let (again, expected) = if *comes { ("finish", &after) } else { ("undo", &before) };
+        let run = case.run(&[again], None, None);
+        let files = case.files();
+        if run.code != Some(0) || files != *expected {
+            return Err(format!("{fault}: {:?} {} {}", run.code, run.stderr, difference(expected, &files)));
+        }
+        // Cut off on the way in, it can be undone as well.
+        let undone = !comes || case.run(&["undo"], None, None).code == Some(0) && case.files() == before;
+        if undone { Ok(()) } else { Err(format!("{fault}: {}", difference(&before, &case.files()))) }
+    });
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn an_old_disk_read_without_the_kernel_gives_the_same_folders() {
+    if boxes::needs_root() {
+        return;
+    }
+    let scene = scene();
+    let old = scene.dir.path().join("old");
+    let image = common::disks::blank(&scene.dir.path().join("old.img"), 24);
+    let words = ["-q", "-t", "ext4", "-d"].map(std::ffi::OsStr::new);
+    let words: Vec<_> = words.into_iter().chain([old.as_os_str(), image.as_os_str()]).collect();
+    common::disks::run("mke2fs", &words);
+    let length = fs::metadata(&image).unwrap().len();
+    let volume = lifeboat::sys::mount::Extent { path: image, offset: 0, length };
+    use lifeboat::source::old_system::{self, Root};
+    let runtime = tempfile::tempdir().unwrap();
+    let host = lifeboat::sys::host::Host::real(runtime.path());
+    let [mounted, unmounted] = [Root::Directory(old), Root::Volume(volume)].map(|root| {
+        let mut archive = old_system::open(&host, root, &[]).unwrap();
+        archive.add_folders();
+        let entries = common::archives::collect(&mut *archive).unwrap();
+        assert!(entries.1.findings.iter().any(|finding| finding.what.contains("'/media/disk/films' is shared")));
+        let own = |path: &lifeboat::model::path::RelPath| path.as_bytes().starts_with(b"home/");
+        let entries = entries.0.into_iter().filter(|(entry, _)| own(&entry.path));
+        let entries: BTreeMap<String, String> =
+            entries.map(|(entry, digest)| (entry.path.to_string(), format!("{:?} {digest}", entry.owner))).collect();
+        (archive.extras().unwrap().folders.clone(), entries)
+    });
+    assert_eq!(mounted.0.len(), 5);
+    assert_eq!(mounted, unmounted);
+    assert!(mounted.1.contains_key("home/zoe/photos/deep/er.jpg"));
+}
