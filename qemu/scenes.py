@@ -582,7 +582,7 @@ def small_memory(stage, board="armhf-uefi"):
 
 
 # Of the large backup, in MiB.
-LARGE = int(os.environ.get("LIFEBOAT_LARGE", "2048"))
+LARGE = int(os.environ.get("LIFEBOAT_LARGE", "1024"))
 PASSPHRASE = "correct horse"
 # Both are sampled: the most that the program ever had, and the least that the system still could give.
 MEASURED = """
