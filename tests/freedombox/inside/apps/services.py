@@ -224,8 +224,11 @@ class Minetest:
                 return unit
         raise Unlike("there is no unit of the server")
 
+    def find(self, name):
+        return [at for root in self.roots for at in glob.glob(f"{root}/**/{name}", recursive=True, include_hidden=True)]
+
     def world(self):
-        found = [at for root in self.roots for at in glob.glob(f"{root}/**/world.mt", recursive=True)]
+        found = self.find("world.mt")
         if not found:
             raise Unlike("there is no world")
         return pathlib.Path(found[0])
@@ -241,7 +244,7 @@ class Minetest:
     def look(self):
         config = pathlib.Path(first(*self.configs)).read_text()
         players = re.search(r"^max_users\s*=\s*(\d+)", config, re.M)
-        markers = [at for root in self.roots for at in glob.glob(f"{root}/**/marker.txt", recursive=True)]
+        markers = self.find("marker.txt")
         beside = [at for at in markers if os.path.exists(os.path.join(os.path.dirname(at), "world.mt"))]
         return {
             "service": runs(self.unit()), "players": players[1] if players else "none",
