@@ -1,7 +1,13 @@
 //! The reader of ext2, ext3 and ext4 beside the kernel: the same tree to the last byte, on what mke2fs makes of odd
 //! content in many versions of the format; and on damaged ones the right bytes or an error.
 
-#![allow(clippy::unwrap_used, clippy::print_stderr, clippy::indexing_slicing, reason = "this is test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    reason = "this is test code"
+)]
 
 mod common;
 
@@ -265,6 +271,22 @@ fn image(folder: &Path, options: &str, names: u32) -> PathBuf {
     filesystem(&folder.join("image"), 96, &make, "", |root| fill(root, names))
 }
 
+/// What debugfs takes off an image. It makes neither devices nor second names, and leaves attributes behind.
+fn debugfs_tree(folder: &Path, image: &Path) -> Tree {
+    let to = folder.join("taken");
+    fs::create_dir(&to).unwrap();
+    run("debugfs", &["-R", &format!("rdump / {}", to.display()), image.to_str().unwrap()]);
+    kernel_tree(&to)
+}
+
+/// How many files and links of the kernel's tree another one has with the same content.
+fn equal(kernel: &Tree, other: &Tree) -> (usize, usize) {
+    let content = |record: &Record| (record.content, record.target.clone());
+    let files: Vec<_> = kernel.iter().filter(|(_, record)| matches!(record.kind, Kind::File | Kind::Symlink)).collect();
+    let is_equal = |path: &Vec<u8>, record: &Record| other.get(path).map(content) == Some(content(record));
+    (files.iter().filter(|(path, record)| is_equal(path, record)).count(), files.len())
+}
+
 fn cannot() -> bool {
     let why = cannot_mount(&["mke2fs", "losetup", "debugfs"]);
     why.inspect(|why| eprintln!("SKIPPED: {why}")).is_some()
@@ -275,6 +297,11 @@ fn every_format_reads_as_the_kernel_reads_it() {
     if cannot() {
         return;
     }
+    let columns = ["names", "ours", "files", "ours", "debugfs"];
+    println!(
+        "{:<32} {:>6} {:>6} {:>6} {:>6} {:>6}",
+        "format", columns[0], columns[1], columns[2], columns[3], columns[4]
+    );
     for (name, options) in FORMATS {
         let folder = tempfile::tempdir().unwrap();
         let image = image(folder.path(), options, if name == "Debian 12" { 6000 } else { 700 });
@@ -292,6 +319,9 @@ fn every_format_reads_as_the_kernel_reads_it() {
         filesystem
             .walk_lost(reached, &mut |found| lost.push(format!("{found:?}")), &mut |error| panic!("{name}: {error}"));
         assert_eq!(lost, [] as [&str; 0], "{name}");
+        // Counted, not demanded: debugfs is no promise of ours.
+        let ((ours, files), (theirs, _)) = (equal(&kernel, &own), equal(&kernel, &debugfs_tree(folder.path(), &image)));
+        println!("{name:<32} {:>6} {:>6} {files:>6} {ours:>6} {theirs:>6}", kernel.len(), own.len());
     }
 }
 

@@ -588,6 +588,68 @@ fn lost_files_are_found_without_a_partition_table_and_without_a_superblock() {
 }
 
 #[test]
+fn with_one_percent_bad_sectors_and_a_bad_journal_passphrases_and_apps_are_recovered() {
+    if cannot_salvage_ext4() || cannot_mount(&[]).is_some() {
+        return;
+    }
+    let a_box = BoxDisk::new();
+    {
+        let mounted = Kernel::mount(&a_box.system, "loop,rw");
+        let database = rusqlite::Connection::open(mounted.path().join("var/lib/plinth/plinth.sqlite3")).unwrap();
+        let location = serde_json::json!({"path": "/media/USB/FreedomBoxBackups", "storage_type": "disk",
+            "credentials": {"encryption_passphrase": "correct horse"}});
+        let storage = serde_json::Value::from(serde_json::json!({"u1": location}).to_string()).to_string();
+        database.execute("UPDATE plinth_kvstore SET value_json = ?1 WHERE key = 'network_storage'", [storage]).unwrap();
+        database.execute_batch("DELETE FROM plinth_module; INSERT INTO plinth_module VALUES ('radicale', 4)").unwrap();
+    }
+    common::disks::wait_for_loops(&a_box.system);
+    let disk = a_box.disk();
+    // More than one in a hundred of all blocks.
+    let photo = (0..485).step_by(4).map(|nth| a_box.block("/home/me/photo", nth));
+    let mut bad: Vec<u64> = photo.collect();
+    let lost = bad.len() as u64 * BLOCK;
+    bad.push(a_box.block("/var/lib/radicale/collections/calendar", 3));
+    // The journal's own head: the kernel refuses to mount the disk.
+    bad.push(a_box.block("<8>", 0));
+    assert!(bad.len() as u64 * 100 >= (40 << 20) / BLOCK);
+    let image = a_box.folder.path().join("image");
+    let told = salvage(FailingDisk::new(&disk, &bad).path(), &image).ends(1).json();
+    let mut files = lost_files(&told);
+    files.retain(|line| line.starts_with("home") || line.starts_with("var"));
+    let calendar = "var/lib/radicale/collections/calendar";
+    let photos = ["again", "photo"].map(|name| format!("home/me/{name} - {lost} -"));
+    assert_eq!(files, [&photos[..], &[format!("{calendar} radicale 4096 -")]].concat(), "{told}");
+    // The passphrase, from the image.
+    let host = lifeboat::sys::host::Host::real(a_box.folder.path().join("run"));
+    let found = lifeboat::survey::survey(&host, &[lifeboat::survey::Place::Image(image.clone())], &|_| false).unwrap();
+    let kept: Vec<&[u8]> =
+        found.survey.installations[0].passphrases.iter().map(|passphrase| passphrase.reveal()).collect();
+    assert_eq!(kept, [b"correct horse"]);
+    drop(found);
+    // The app: all that is not on the list is there, and what is on it is named.
+    let shown = image.to_str().unwrap();
+    let verified = lifeboat(&["verify", shown, "--archive", "installed-system", "--json"]).ends(15).json();
+    let damaged: Vec<&str> = verified["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|finding| finding["severity"] == "damage")
+        .filter_map(|finding| finding["subject"].as_str().filter(|subject| subject.contains('/')))
+        .collect();
+    assert_eq!(damaged, [calendar], "{verified}");
+    let out = a_box.folder.path().join("out");
+    fs::create_dir(&out).unwrap();
+    let words = ["backup", "--from", shown, "--to", out.to_str().unwrap(), "--accept-damage", "--plain"];
+    let said = lifeboat(&words).said();
+    let made = walkdir::WalkDir::new(&out).into_iter().map(|entry| entry.unwrap().into_path());
+    let file = made.into_iter().find(|path| path.to_string_lossy().ends_with(".tar.gz"));
+    let file = file.unwrap_or_else(|| panic!("{said}"));
+    let contacts = sh(&format!("tar -xOzf '{}' var/lib/radicale/collections/contacts | sha256sum", file.display()));
+    let wanted = lifeboat::model::digest::Sha256Digest::of(&noise(8 << 20)[200_003..290_003]);
+    assert!(contacts.starts_with(&wanted.to_string()), "{contacts}");
+}
+
+#[test]
 fn secrets_and_app_data_are_read_before_anything_else() {
     if let Some(why) = cannot_mount(&["mke2fs", "debugfs", "sfdisk"]) {
         eprintln!("SKIPPED: {why}");
