@@ -11,7 +11,7 @@ use lifeboat::model::archive::Generation;
 use lifeboat::model::ending::Ending;
 use lifeboat::model::finding::Verdict;
 use lifeboat::model::plan::{Action, BlockerKind, RestorePlan, Road, VersionVerdict};
-use lifeboat::model::site::LiveKind;
+use lifeboat::model::site::{AREA, LiveKind};
 use lifeboat::render::View;
 use lifeboat::verify::RootKind::{Directory, File, Symlink};
 use snapbox::assert_data_eq;
@@ -344,4 +344,25 @@ fn a_box_that_cannot_be_finished_or_is_not_finished_is_refused() {
     scene.can_finish = false;
     reads_as(&scene.plan(), "refused");
     assert_eq!(blockers(&scene.plan()), [BlockerKind::Unfinished, BlockerKind::Target]);
+}
+
+#[test]
+fn folders_that_do_not_fit_are_proposed_to_be_left_out_and_one_without_a_place_is_named() {
+    let scene = Scene::new("25.9.3", "trixie").installed("radicale", 4).with("radicale", 4, &["var/lib/radicale"]);
+    let scene = scene.archived("folders", None, &["home/zoe", "srv/music"]);
+    let scene = scene.holds("home/zoe", Directory, 10, 40 << 30).holds("srv/music", Directory, 1, 9);
+    let scene = scene.site("home/zoe", |_| {}).changes("home/zoe", [8, 1, 2, 5]);
+    let scene = scene.site("srv/music", |site| site.refusal = Some("\"srv\" is a link".into()));
+    let plan = scene.plan();
+    let folders = plan.apps.iter().find(|app| app.is_folders()).unwrap();
+    assert_eq!((folders.road, folders.changes.removed, folders.bytes.0), (Road::Parked, 0, 40 << 30));
+    let left: Vec<_> = folders.left_out.iter().map(|left| (left.path.to_string(), left.lost)).collect();
+    assert_eq!(left, [("srv/music".to_owned(), true)]);
+    let merged: Vec<_> = plan.steps.iter().filter(|step| step.action == Action::Merge).collect();
+    assert_eq!((merged.len(), &merged[0].destination), (1, &path("home/zoe")));
+    assert!(plan.blockers.is_empty(), "{:?}", plan.blockers);
+    let tight = scene.free(AREA, 1 << 30, None).plan();
+    let blocker = &tight.blockers[0];
+    assert_eq!(blocker.advice, "make room on the box, or leave 'folders' out of '--extras'");
+    assert_eq!(blocker.fitting, Some(vec![app("radicale")]));
 }
