@@ -146,7 +146,8 @@ class Transmission:
 
     def look(self):
         limit = transmission("session-get")["alt-speed-down"]
-        return {"limit": str(limit), "owner": owner(os.path.realpath("/etc/transmission-daemon/settings.json"))}
+        # Its mode is what each release's server gives it.
+        return {"limit": str(limit), "owner": owner(os.path.realpath("/etc/transmission-daemon/settings.json")).split()[0]}
 
 
 @app("deluge")
@@ -225,7 +226,9 @@ class Minetest:
         raise Unlike("there is no unit of the server")
 
     def find(self, name):
-        return [at for root in self.roots for at in glob.glob(f"{root}/**/{name}", recursive=True, include_hidden=True)]
+        """Where a file lies that the server of this release reads."""
+        roots = [root for root in self.roots if ("luanti" in root) == ("luanti" in self.unit())]
+        return [at for root in roots for at in glob.glob(f"{root}/**/{name}", recursive=True, include_hidden=True)]
 
     def world(self):
         found = self.find("world.mt")
@@ -247,7 +250,7 @@ class Minetest:
         markers = self.find("marker.txt")
         beside = [at for at in markers if os.path.exists(os.path.join(os.path.dirname(at), "world.mt"))]
         return {
-            "service": runs(self.unit()), "players": players[1] if players else "none",
+            "service": runs(self.unit()).split()[-1], "players": players[1] if players else "none",
             "world": digest(beside[0]) if beside else "missing",
         }
 
