@@ -380,6 +380,15 @@ def migrate_wordpress(placed):
     return gone and f"the site's theme '{gone[1]}' is not in this release; it has the theme '{gone[2]}' now"
 
 
+def migrate_minetest(placed):
+    # Up to 25.17 FreedomBox keeps worlds where the server of Debian 12 reads them. The one of Debian 13 reads others.
+    old = '/var/games/minetest-server'
+    if old in placed and inside('/usr/lib/systemd/system/luanti-server.service').exists():
+        return (f'ATTENTION: its worlds are in {old}/.minetest, where this FreedomBox expects them, but the server of '
+                'this Debian reads those in /var/lib/private/luanti/default; move them there by hand')
+    return None
+
+
 def migrate_mumble(placed):
     # Up to 26.3 FreedomBox restores the settings to where Debian 12's server reads them. The one of Debian 13 reads others.
     old, new = '/etc/mumble-server.ini', inside('/etc/mumble/mumble-server.ini')
@@ -437,6 +446,7 @@ def migrate_ttrss(placed):
 
 MIGRATIONS = {
     'mediawiki': migrate_mediawiki,
+    'minetest': migrate_minetest,
     'mumble': migrate_mumble,
     'nextcloud': migrate_nextcloud,
     'roundcube': migrate_roundcube,
