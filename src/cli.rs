@@ -104,6 +104,18 @@ pub enum Command {
     ///
     /// The result is a dated page that begins with PASS or FAIL. It ends with the exit code of the worst fault.
     Drill(DrillArgs),
+    /// Make the root filesystem of a box that was never started as large as its disk, as its first start would do it.
+    ///
+    /// Without --consent, shows what would be done and changes nothing. Run the same command again to go on after an
+    /// interruption.
+    Grow {
+        /// The box: its disk or partition, or a disk image.
+        #[arg(long, value_name = "TARGET")]
+        onto: PathBuf,
+        /// The id that was shown, if you agree to it.
+        #[arg(long, value_name = "ID")]
+        consent: Option<PlanId>,
+    },
     /// Carry out a plan.
     Restore {
         /// What to restore where.

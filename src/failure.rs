@@ -3,6 +3,7 @@
 //! Built once, at the top, from the stages' errors. How it ended decides the exit code.
 
 use crate::export::ExportError;
+use crate::grow::GrowError;
 pub use crate::model::cause::chain;
 use crate::model::ending::Ending;
 use crate::model::plan::{Blocker, BlockerKind};
@@ -113,6 +114,18 @@ impl From<TargetError> for Failure {
     fn from(error: TargetError) -> Failure {
         let advice = error.advice();
         Failure::untouched(Ending::RefusedTarget, chain(&error), advice)
+    }
+}
+
+impl From<GrowError> for Failure {
+    fn from(error: GrowError) -> Failure {
+        let (ending, state) = match &error {
+            GrowError::Stopped(_) | GrowError::Short => (Ending::Interrupted, DataState::OldDataActive),
+            GrowError::Other(_) => (Ending::Usage, DataState::Untouched),
+            GrowError::Sys(_) | GrowError::Own(_) => (Ending::Failed, DataState::Untouched),
+            _ => (Ending::RefusedTarget, DataState::Untouched),
+        };
+        Failure { ending, state, sentence: chain(&error), advice: error.advice().into() }
     }
 }
 

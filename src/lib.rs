@@ -10,6 +10,7 @@
 //! Survey + Contents + Report + choices ──plan──▶ RestorePlan (immutable; its digest is the PlanId)
 //! RestorePlan + Consent ──restore──▶ Outcome, with a journal on the target at every moment
 //! Outcome ──handoff──▶ what the installed system runs at its next boot ──finish (there)──▶ each app works again
+//! box that was never started ──grow──▶ its root filesystem is as large as its disk
 //! failing disk ──salvage──▶ image, map of what was read, list of lost files
 //! ```
 //!
@@ -27,6 +28,7 @@ pub mod export;
 pub mod failure;
 pub mod finish;
 pub mod formats;
+pub mod grow;
 pub mod guide;
 pub mod handoff;
 pub mod model;

@@ -28,19 +28,23 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("plan", &["model", "formats", "survey", "source", "verify"]),
     ("restore", &["model", "formats", "sys", "fault", "survey", "source", "verify", "plan"]),
     ("handoff", &["model", "formats", "sys", "fault", "survey", "source", "verify", "plan", "restore"]),
+    ("grow", &["model", "formats", "sys", "fault", "survey", "restore"]),
     ("finish", &["model", "sys", "fault", "survey", "restore", "handoff"]),
     ("salvage", &["model", "formats", "sys", "survey", "source"]),
     // What the user meets.
     (
         "failure",
-        &["model", "formats", "sys", "survey", "source", "verify", "export", "plan", "restore", "handoff", "salvage"],
+        &[
+            "model", "formats", "sys", "survey", "source", "verify", "export", "plan", "restore", "handoff", "grow",
+            "salvage",
+        ],
     ),
     // The chain of stages as a whole.
     (
         "rescue",
         &[
-            "words", "model", "sys", "survey", "source", "verify", "plan", "restore", "handoff", "finish", "salvage",
-            "failure",
+            "words", "model", "sys", "survey", "source", "verify", "plan", "restore", "handoff", "grow", "finish",
+            "salvage", "failure",
         ],
     ),
     (

@@ -9,6 +9,7 @@ mod common;
 use common::archives::{RawTar, gzip, is_root, put};
 use common::repositories::{Repository, borgs};
 use common::rescue::{Run, SmallBox, assert_same, manifest, tree, write};
+use lifeboat::model::question::QUESTIONS;
 use snapbox::assert_data_eq;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -324,4 +325,82 @@ fn a_restore_that_is_done_can_be_kept_for_good_and_that_is_typed() {
     assert_eq!(run.code, 130, "{run:?}");
     assert!(run.out.contains("the old data is gone"), "{run:?}");
     assert!(place.at("box/var/lib/tiddlywiki/data").exists());
+    place.looks("commit", &run);
+}
+
+#[test]
+fn what_an_old_box_has_besides_apps_is_asked_one_by_one() {
+    let Some(place) = Place::new() else { return };
+    let place = place.with_box("box").with_box("old");
+    write(&place.at("old/etc/hostname"), b"attic\n");
+    write(&place.at("old/etc/hosts"), b"127.0.0.1 localhost\n127.0.1.1 attic.example.org attic\n");
+    let people = common::people::directory(8, &[("alice", 10007, "{SSHA}c2VjcmV0")], &[("admin", 10001, &["alice"])]);
+    write(&place.at("old/var/lib/ldap/data.mdb"), &people);
+    let connection = b"[connection]\nid=Home\ntype=wifi\n\n[wifi-security]\npsk=not to be seen\n";
+    write(&place.at("old/etc/NetworkManager/system-connections/home.nmconnection"), connection);
+    let locations = serde_json::json!({ "5f1c0a": {
+        "path": "/media/root/stick/FreedomBoxBackups", "storage_type": "disk", "added_by_module": "backups",
+        "credentials": { "encryption_passphrase": "not to be seen" }, "schedule": { "enabled": true },
+    } });
+    let database = rusqlite::Connection::open(place.at("old/var/lib/plinth/plinth.sqlite3")).unwrap();
+    let value = serde_json::Value::from(locations.to_string()).to_string();
+    database.execute("INSERT INTO plinth_kvstore VALUES ('network_storage', ?1)", [value]).unwrap();
+    drop(database);
+    let before = tree(&place.at("box"));
+    // The box, the old box as the backup, all apps; then yes, no, yes, back and forth, yes.
+    let run = place.walk(&["box", "old"], "1\n1\n1\n2\n1\n2\nb\n2\n2\nq\n");
+    assert_eq!(run.code, 130, "{run:?}");
+    for id in ["choose-accounts", "choose-names", "choose-networks", "choose-backup-locations", "plan"] {
+        assert!(run.out.contains(&format!("[{id}]")), "{id}: {run:?}");
+    }
+    assert!(!run.said().contains("not to be seen"), "{run:?}");
+    assert_same(&before, &tree(&place.at("box")), "questions about an old box");
+    place.looks("old-box", &run);
+}
+
+#[test]
+fn a_place_that_looks_like_a_backup_and_cannot_be_opened_is_told_and_left() {
+    let Some(place) = Place::new() else { return };
+    let place = place.with_box("box");
+    common::disks::repository(&place.at("drive/FreedomBoxBackups"), &"ab".repeat(32));
+    let run = place.walk(&BOTH, "1\n1\n1\nq\nq\n");
+    assert!(run.out.contains("[failed]"), "{run:?}");
+    assert_ne!(run.code, 0, "{run:?}");
+    place.looks("failed", &run);
+}
+
+/// Everything of the transcripts, in one.
+fn transcripts() -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts");
+    let files = walkdir::WalkDir::new(folder).into_iter().map(Result::unwrap);
+    files.filter(|file| file.file_type().is_file()).map(|file| std::fs::read_to_string(file.path()).unwrap()).collect()
+}
+
+#[test]
+fn every_question_that_can_be_asked_has_a_transcript() {
+    let all = transcripts();
+    // What comes after the end is asked by the page alone (tests/web.rs); more room needs a disk (tests/grow.rs).
+    let shown = |id: &&str| ["ended", "consent-grow"].contains(id) || all.contains(&format!("[{id}]"));
+    let missing: Vec<&str> = QUESTIONS.into_iter().filter(|id| !shown(id)).collect();
+    assert!(missing.is_empty(), "no transcript shows {missing:?}");
+    // And no question is asked that is not among them: the ids in the sources.
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut asked = std::collections::BTreeSet::new();
+    for part in ["guide", "rescue/keyring.rs", "web/page.rs"] {
+        for file in walkdir::WalkDir::new(source.join(part)).into_iter().map(Result::unwrap) {
+            if !file.file_type().is_file() {
+                continue;
+            }
+            let text = std::fs::read_to_string(file.path()).unwrap();
+            let text: String = text.split("#[cfg(test)]").next().unwrap().split_whitespace().collect();
+            for call in [".screen(\"", "Screen::new(\"", ".stuck(\""] {
+                asked.extend(text.split(call).skip(1).map(|rest| rest.split('"').next().unwrap().to_owned()));
+            }
+        }
+    }
+    assert!(asked.len() > 15, "the questions were not found: {asked:?}");
+    // The plan is only to be read; the passphrase for a new backup is asked by a command.
+    let known = |id: &String| QUESTIONS.contains(&id.as_str()) || ["plan", "new-passphrase"].contains(&id.as_str());
+    let unknown: Vec<&String> = asked.iter().filter(|id| !known(id)).collect();
+    assert!(unknown.is_empty(), "not among the questions: {unknown:?}");
 }

@@ -106,8 +106,8 @@ const PLAN: [&str; 7] = ["plan", "--from", "backup.tar.gz", "--onto", "box", "--
 fn help_is_as_it_was_read_last() {
     let folder = folder();
     let commands = [
-        "", "survey", "list", "verify", "export", "backup", "salvage", "drill", "plan", "restore", "status", "resume",
-        "undo", "commit", "guide", "finish",
+        "", "survey", "list", "verify", "export", "backup", "salvage", "drill", "grow", "plan", "restore", "status",
+        "resume", "undo", "commit", "guide", "finish",
     ];
     let mut all = String::new();
     for command in commands {

@@ -17,6 +17,21 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+/// The question that is open now, word for word, as the report has it; without what differs from run to run.
+#[track_caller]
+fn looks(id: &str, browser: &Browser, folder: &Path) {
+    let report = browser.get("/report.txt").body;
+    let at = report.rfind(&format!("[{id}]")).unwrap_or_else(|| panic!("{id} is not in the report: {report}"));
+    let begin = report[..at].rfind("\n== ").map_or(0, |at| at + 1);
+    let text = report[begin..].replace(folder.to_str().unwrap(), "/tmp/FOLDER");
+    // The answers are the disks of this machine, and how much is free on them.
+    let text = text.split("\n  1) ").next().unwrap().trim_end().to_owned() + "\n";
+    let is_size = |word: &str| word.parse::<f64>().is_ok() || ["B", "KiB", "MiB", "GiB", "TiB"].contains(&word);
+    let words: Vec<&str> = text.split_inclusive([' ', '\n']).filter(|word| !is_size(word.trim_end())).collect();
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/transcripts/screens/page-{id}.txt"));
+    snapbox::assert_data_eq!(words.concat(), snapbox::Data::read_from(&file, None).raw());
+}
+
 /// A guide that found a box and no backup, so that it asks what now.
 struct Idle {
     page: Page,
@@ -484,8 +499,10 @@ fn a_backup_that_a_browser_sends_is_stored_whole_or_not_at_all() {
     browser.give("no-backup", &option(&asked, "send a backup"));
     let asked = browser.question();
     assert!(!asked.body.contains("drive"), "{}", asked.body);
+    looks("upload-to", &browser, folder.path());
     browser.give("upload-to", &option(&asked, "&quot;spare&quot;"));
     let asked = browser.question();
+    looks("upload", &browser, folder.path());
     let (token, number) = (asked.hidden("token"), asked.hidden("number"));
     let send = |fields: &[(&str, &str)], name: &str, content: &[u8]| {
         let (headers, body) = multipart(&browser, fields, name, content);
@@ -559,6 +576,7 @@ fn a_backup_that_a_browser_sends_is_stored_whole_or_not_at_all() {
     browser.give("choose-apps", &option(&asked, "take the backup along"));
     let asked = browser.question();
     assert!(asked.question().as_deref() == Some("download") && asked.body.contains("not encrypted"), "{}", asked.body);
+    looks("download", &browser, folder.path());
     let body = format!("token={}&number={}", asked.hidden("token"), asked.hidden("number"));
     let head = format!(
         "POST /download HTTP/1.0\r\nContent-Length: {}\r\n{}\r\n\r\n",
@@ -623,4 +641,48 @@ fn a_passphrase_typed_on_the_page_opens_the_backup_and_stands_nowhere() {
             assert!(!text.contains(part), "{name}: {text}");
         }
     }
+}
+
+/// Asks the local network for an address as any resolver does (RFC 6762): a question to the group, and whatever comes back.
+const RESOLVER: &str = r#"
+import socket, struct, sys, time
+name = sys.argv[1]
+group, own = "224.0.0.251", socket.inet_aton("127.0.0.1")
+asking = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+asking.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+asking.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+asking.bind(("", 5353))
+asking.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton(group) + own)
+asking.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, own)
+asking.settimeout(1)
+labels = b"".join(bytes([len(part)]) + part.encode() for part in name.split(".")) + b"\0"
+question = struct.pack("!6H", 0, 0, 1, 0, 0, 0) + labels + struct.pack("!2H", 1, 1)
+end = time.monotonic() + 60
+while time.monotonic() < end:
+    asking.sendto(question, (group, 5353))
+    try:
+        while True:
+            reply = asking.recv(9000)
+            at = reply.lower().find(labels.lower())
+            # An answer, and an address record of this name: type 1, length 4.
+            if len(reply) > 12 and reply[2] & 0x80 and at >= 0:
+                record = reply[at + len(labels):]
+                kind, _, _, length = struct.unpack("!HHIH", record[:10])
+                if (kind, length) == (1, 4):
+                    print(socket.inet_ntoa(record[10:14]))
+                    sys.exit(0)
+    except socket.timeout:
+        pass
+sys.exit("nobody answers for " + name)
+"#;
+
+#[test]
+fn the_name_of_the_page_is_found_by_asking_the_local_network() {
+    let idle = idle();
+    let status = idle.page.status();
+    let line = status.lines().find(|line| line.contains(".local:")).unwrap();
+    let name = line.trim().trim_start_matches("https://").split(':').next().unwrap();
+    let asked = Command::new("python3").args(["-c", RESOLVER, name]).output().unwrap();
+    assert!(asked.status.success(), "{}", String::from_utf8_lossy(&asked.stderr));
+    assert_eq!(String::from_utf8(asked.stdout).unwrap().trim(), "127.0.0.1");
 }

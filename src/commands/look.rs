@@ -12,6 +12,7 @@ use crate::render::Output;
 use crate::render::plan::Proposal;
 use crate::render::text::ArchiveList;
 use crate::rescue::drill::{self, DrillRequest};
+use crate::rescue::grow;
 use crate::rescue::prepare::{self, is_backup, open_target};
 use crate::rescue::reach::{self, location};
 use crate::rescue::{Backup, Request, Status, places};
@@ -136,5 +137,11 @@ pub fn status(host: &Host, output: &Output, onto: &Path) -> Result<Ending, Failu
     let (_target, root, _) = open_target(host, onto, Access::Read)?;
     let standing = restore::standing(&root).map_err(|error| Failure::of_restore(&error, DataState::Unknown))?;
     output.show(&Status::of(standing)).map_err(unprinted)?;
+    Ok(Ending::Done)
+}
+
+/// `lifeboat grow` without consent.
+pub fn growth(host: &Host, output: &Output, onto: &Path) -> Result<Ending, Failure> {
+    output.show(&grow::look(host, onto)?).map_err(unprinted)?;
     Ok(Ending::Done)
 }

@@ -81,6 +81,8 @@ fn carry_out(host: &Host, cli: &Cli, output: &Output, progress: &dyn Progress) -
             let request = Request { papers: report.clone(), ..request(plan) };
             write::restore(host, output, &request, consent, unlock, progress)
         }),
+        Command::Grow { onto, consent: None } => look::growth(host, output, onto),
+        Command::Grow { onto, consent: Some(consent) } => write::grow(host, output, onto, consent),
         Command::Status(args) => look::status(host, output, &args.onto),
         Command::Resume(args) => write::resume(host, output, &args.onto, progress),
         Command::Undo(args) => write::undo(host, output, &args.onto, progress),

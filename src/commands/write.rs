@@ -7,10 +7,11 @@ use crate::model::archive::ArchiveId;
 use crate::model::ending::Ending;
 use crate::model::plan::PlanId;
 use crate::model::progress::{Event, Progress};
+use crate::model::state::DataState;
 use crate::render::{Output, record};
 use crate::rescue::prepare::prepare;
 use crate::rescue::reach::{self, location};
-use crate::rescue::{Done, Request, carry};
+use crate::rescue::{Done, Request, carry, grow};
 use crate::restore::Consent;
 use crate::source::Unlock;
 use crate::survey::target::Access;
@@ -28,6 +29,13 @@ pub fn restore(
 ) -> Result<Ending, Failure> {
     let prepared = prepare(host, request, Access::Write, unlock, progress)?;
     show(output, carry::carry_out(host, prepared, &Consent::to(consent.clone()), &record::papers, progress)?)
+}
+
+/// `lifeboat grow --consent`.
+pub fn grow(host: &Host, output: &Output, onto: &Path, consent: &PlanId) -> Result<Ending, Failure> {
+    let done = grow::grow(host, onto, consent)?;
+    output.show(&done).map_err(|error| Failure { state: DataState::OldDataActive, ..unprinted(error) })?;
+    Ok(Ending::Done)
 }
 
 /// `lifeboat resume`.
@@ -69,7 +77,7 @@ pub fn export(
 fn show(output: &Output, done: Done) -> Result<Ending, Failure> {
     done.notes.iter().for_each(|note| output.say(note));
     output.show(&done.status).map_err(|error| Failure {
-        state: done.status.standing.as_ref().map_or(crate::model::state::DataState::Untouched, |details| details.data),
+        state: done.status.standing.as_ref().map_or(DataState::Untouched, |details| details.data),
         ..unprinted(error)
     })?;
     Ok(done.ending)

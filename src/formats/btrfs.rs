@@ -55,6 +55,13 @@ pub fn length_at(disk: &dyn ReadAt, start: u64) -> Option<u64> {
     })
 }
 
+/// How long the filesystem of one device is; `None` where there is none, or one on several devices.
+pub fn length_of_single(volume: &dyn ReadAt) -> io::Result<Option<u64>> {
+    let Some(block) = Block::read(volume, PLACE, LENGTH)? else { return Ok(None) };
+    let is_whole = parse(&block).is_some_and(|found| found.state != FilesystemState::Damaged);
+    Ok((is_whole && block.le64(0x88) == Some(1)).then(|| block.le64(0x70)).flatten())
+}
+
 /// Every superblock says where it lies.
 fn is_at(block: &Block, place: u64) -> bool {
     block.le64(0x30) == Some(place)

@@ -49,6 +49,37 @@ pub fn read(source: &dyn ReadAt, sector_size: Option<u32>, subject: &str) -> io:
     Ok(None)
 }
 
+/// What the primary header says, and the entries that it leads to.
+pub(super) struct Primary {
+    /// The header's sector.
+    pub(super) header: Block,
+    /// All entries, also the unused ones.
+    pub(super) entries: Vec<u8>,
+    /// Length of one.
+    pub(super) entry_size: usize,
+    /// First sector that a partition may have.
+    pub(super) first_usable: u64,
+    /// First sector of the entries.
+    pub(super) entries_at: u64,
+}
+
+/// The primary table as it is; `None` where it is damaged.
+pub(super) fn primary(source: &dyn ReadAt, sector_size: u32) -> io::Result<Option<Primary>> {
+    let unit = u64::from(sector_size);
+    let Some(header) = Block::read(source, unit, sector_size as usize)? else { return Ok(None) };
+    let (Some(array), Some(first_usable)) = (array_of(&header, 1), header.le64(40)) else { return Ok(None) };
+    let place = array.first_sector.saturating_mul(unit);
+    let length = (array.count as usize).saturating_mul(array.entry_size as usize);
+    let entries = Block::read(source, place, length)?.filter(|read| crc32fast::hash(read.bytes()) == array.crc);
+    Ok(entries.map(|entries| Primary {
+        entries: entries.bytes().to_vec(),
+        entry_size: array.entry_size as usize,
+        entries_at: array.first_sector,
+        header,
+        first_usable,
+    }))
+}
+
 /// Last sector of the disk as the protective MBR tells it: of the disk that was partitioned.
 fn protective_end(source: &dyn ReadAt) -> io::Result<Option<u64>> {
     let Some(sector) = Block::read(source, 0, 512)? else { return Ok(None) };

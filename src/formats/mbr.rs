@@ -7,13 +7,14 @@ use crate::model::finding::{Finding, Severity};
 use std::collections::BTreeSet;
 use std::io;
 
-const EXTENDED: [u8; 3] = [0x05, 0x0f, 0x85];
+pub(super) const EXTENDED: [u8; 3] = [0x05, 0x0f, 0x85];
 const MOST_LOGICAL: usize = 128;
 
-struct Slot {
-    kind: u8,
-    start: u64,
-    count: u64,
+/// One of the four entries of a sector, in sectors.
+pub(super) struct Slot {
+    pub(super) kind: u8,
+    pub(super) start: u64,
+    pub(super) count: u64,
 }
 
 /// Reads an MBR table; `None` when sector 0 does not hold a plausible one (a FAT boot sector ends alike).
@@ -61,7 +62,7 @@ pub fn read(source: &dyn ReadAt, sector_size: Option<u32>, subject: &str) -> io:
 }
 
 /// The four slots of a sector with the signature; `None` when it cannot be a partition table.
-fn slots(sector: &Block) -> Option<Vec<Slot>> {
+pub(super) fn slots(sector: &Block) -> Option<Vec<Slot>> {
     if !sector.has(510, &[0x55, 0xaa]) {
         return None;
     }

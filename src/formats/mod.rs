@@ -16,6 +16,7 @@ pub mod elf;
 pub mod exfat;
 pub mod ext;
 pub mod ext4;
+pub mod extend;
 pub mod fat;
 pub mod fstab;
 pub mod gpt;

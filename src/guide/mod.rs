@@ -11,6 +11,7 @@ mod consent;
 mod download;
 mod earlier;
 mod extras;
+mod grow;
 mod language;
 mod naming;
 mod plan;
@@ -60,11 +61,16 @@ pub fn run(
         chosen: Chosen::default(),
         past: Vec::new(),
         has_asked: false,
+        has_grown: false,
     };
     match guide.walk() {
         Ok(ending) => Ok(ending),
         Err(Halt::Stop) => {
-            let _ = guide.prompter.show(&text::wrap("", &t!("Stopped. Nothing has been changed.")));
+            let said = match guide.has_grown {
+                false => t!("Stopped. Nothing has been changed."),
+                true => t!("Stopped. The box's filesystem was made larger; nothing else has been changed."),
+            };
+            let _ = guide.prompter.show(&text::wrap("", &said));
             Ok(Ending::Cancelled)
         }
         Err(Halt::Told(failure)) => Err(*failure),
@@ -96,6 +102,8 @@ struct Guide<'a> {
     past: Vec<State>,
     /// Whether the present state asked something.
     has_asked: bool,
+    /// Whether the box's filesystem was made larger: the one thing that may be changed before the restore.
+    has_grown: bool,
 }
 
 /// What was chosen.
@@ -143,6 +151,8 @@ enum State {
     Download,
     /// The backup is read and the plan is made.
     Check,
+    /// The box gets more room.
+    Grow,
     /// The plan is shown.
     Plan,
     /// What no backup holds is shown.
@@ -232,6 +242,7 @@ impl Guide<'_> {
             State::Extra(extra) => self.choose_extra(extra),
             State::Download => self.download(),
             State::Check => self.check(),
+            State::Grow => self.grow(),
             State::Plan => self.show_plan(),
             State::NotIncluded => self.show_not_included(),
             State::Consent => self.consent(),
@@ -291,7 +302,7 @@ impl Guide<'_> {
 
     /// A screen from which one can go back where there is something to go back to.
     fn screen(&self, id: &'static str, title: String, text: String) -> Screen {
-        Screen { back: !self.past.is_empty(), ..Screen::new(id, title, text) }
+        Screen { back: !self.past.is_empty(), untouched: !self.has_grown, ..Screen::new(id, title, text) }
     }
 
     /// Asks for one of several answers; `None` where the user goes back.

@@ -7,6 +7,7 @@ use crate::failure::Failure;
 use crate::model::app::AppId;
 use crate::model::extra::Extra;
 use crate::model::finding::{Report, Severity, Verdict};
+use crate::model::growth::Growth;
 use crate::model::plan::{Blocker, BlockerKind};
 use crate::model::question::{Choice, Offer, Unanswered};
 use crate::render::{plan, text};
@@ -102,38 +103,47 @@ impl Guide<'_> {
 
     /// Not enough room: what would fit is offered.
     fn no_space(&mut self, blocker: &Blocker, failure: Failure) -> Result<Turn, Halt> {
-        let Some(fitting) = blocker.fitting.clone().filter(|apps| !apps.is_empty()) else {
+        let fitting = blocker.fitting.clone().filter(|apps| !apps.is_empty());
+        if fitting.is_none() && blocker.growth.is_none() {
             let ways = [Way::OTHER_APPS, Way::OTHER_BACKUP, Way::LOOK_AGAIN];
             return self.stuck("no-space", t!("Not enough room on the box"), failure, &ways);
-        };
+        }
         let apps = self.chosen.plan.iter().flat_map(|(plan, _)| &plan.apps);
         let left: Vec<String> = apps
-            .filter(|app| app.road.restores() && !fitting.contains(&app.archived_as))
+            .filter(|app| app.road.restores() && !fitting.iter().flatten().any(|name| *name == app.archived_as))
             .map(|app| format!("{} ({})", app.archived_as, app.bytes))
             .collect();
         let screen = self
             .screen("no-space", t!("Not enough room on the box"), t!("What now?"))
             .about(text::trouble(&failure))
             .then(t!("the plan is made anew and shown."));
-        let options = vec![
-            Offer::new(t!("leave out {apps}; the rest fits", apps = left.join(", ")), "fitting"),
-            Offer::new(t!("choose the apps yourself"), "other-apps"),
-            Offer::new(t!("choose another backup"), "other-backup"),
+        let mut ways = vec![
+            (Offer::new(t!("choose the apps yourself"), "other-apps"), State::Names),
+            (Offer::new(t!("choose another backup"), "other-backup"), State::Backup),
         ];
-        match self.or_failed(Choice { screen, options, default: None }, failure)? {
-            None => Ok(Turn::Back),
-            Some(0) => {
-                // The folders are an extra, and not chosen among the apps.
-                if !fitting.contains(&AppId::folders()) {
-                    self.chosen.extras.retain(|extra| *extra != Extra::Folders);
-                }
-                let apps = fitting.into_iter().filter(|app| *app != AppId::folders());
-                self.chosen.apps = Some(apps.collect());
-                Ok(Turn::To(State::Check))
-            }
-            Some(1) => Ok(Turn::To(State::Names)),
-            Some(_) => Ok(Turn::To(State::Backup)),
+        if fitting.is_some() {
+            let leave_out = t!("leave out {apps}; the rest fits", apps = left.join(", "));
+            ways.insert(0, (Offer::new(leave_out, "fitting"), State::Check));
         }
+        if let Some(Growth { from, to, .. }) = &blocker.growth {
+            let grow = t!(
+                "give the box the rest of its disk: {to} instead of {from}; then all of it fits",
+                to = to,
+                from = from
+            );
+            ways.insert(0, (Offer::new(grow, "grow"), State::Grow));
+        }
+        let (options, states): (Vec<Offer>, Vec<State>) = ways.into_iter().unzip();
+        let chosen = self.or_failed(Choice { screen, options, default: None }, failure)?;
+        let Some(state) = chosen.and_then(|at| states.get(at).copied()) else { return Ok(Turn::Back) };
+        if let (State::Check, Some(fitting)) = (state, fitting) {
+            // The folders are an extra, and not chosen among the apps.
+            if !fitting.contains(&AppId::folders()) {
+                self.chosen.extras.retain(|extra| *extra != Extra::Folders);
+            }
+            self.chosen.apps = Some(fitting.into_iter().filter(|app| *app != AppId::folders()).collect());
+        }
+        Ok(Turn::To(state))
     }
 
     /// Some of the backup is damaged, the rest can be restored.
@@ -192,12 +202,15 @@ impl Guide<'_> {
 
     pub(super) fn show_plan(&mut self) -> Result<Turn, Halt> {
         let Some((plan, _)) = &self.chosen.plan else { return Ok(Turn::Back) };
-        let screen = self
-            .screen("plan", t!("The plan"), t!("This is what would be done. Nothing else is."))
-            .about(plan::without_exclusions(plan))
-            .then(t!(
-                "you read what no backup holds. The restore starts only after that, when you typed the box's name."
-            ));
+        let mut about = plan::without_exclusions(plan);
+        if self.has_grown {
+            let untouched = t!("Nothing has been changed so far.");
+            about = about.lines().filter(|line| *line != untouched).map(|line| format!("{line}\n")).collect();
+        }
+        let screen =
+            self.screen("plan", t!("The plan"), t!("This is what would be done. Nothing else is.")).about(about).then(
+                t!("you read what no backup holds. The restore starts only after that, when you typed the box's name."),
+            );
         Ok(self.read(&screen)?.map_or(Turn::Back, |()| Turn::To(State::NotIncluded)))
     }
 

@@ -17,6 +17,7 @@ pub mod entry;
 pub mod extra;
 pub mod finding;
 pub mod finish;
+pub mod growth;
 pub mod installation;
 pub mod manifest;
 pub mod meter;

@@ -10,6 +10,7 @@ use super::digest::Sha256Digest;
 use super::ending::Ending;
 use super::extra::{Extra, Extras};
 use super::finding::Verdict;
+use super::growth::Growth;
 use super::path::RelPath;
 use super::size::ByteSize;
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
@@ -367,6 +368,9 @@ pub struct Blocker {
     /// Where room is short: apps of the archive that would fit without the others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fitting: Option<Vec<AppId>>,
+    /// Where room is short: the growth of the box's root filesystem after which everything fits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub growth: Option<Growth>,
 }
 
 /// Classes of blockers.

@@ -147,7 +147,7 @@ impl Unanswered {
 }
 
 /// The ids of all questions.
-pub const QUESTIONS: [&str; 27] = [
+pub const QUESTIONS: [&str; 28] = [
     "language",
     "no-box",
     "choose-box",
@@ -170,6 +170,7 @@ pub const QUESTIONS: [&str; 27] = [
     "not-included",
     "consent",
     "consent-commit",
+    "consent-grow",
     "failed",
     "upload-to",
     "upload",

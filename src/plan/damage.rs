@@ -42,6 +42,7 @@ pub(super) fn draft(input: &Input) -> Draft {
                 what,
                 advice: advice.to_owned(),
                 fitting: None,
+                growth: None,
             });
         }
     }

@@ -15,6 +15,7 @@ use crate::model::archive::{ArchiveSummary, Generation};
 use crate::model::digest::Sha256Digest;
 use crate::model::extra::{Extra, Extras};
 use crate::model::finding::Report;
+use crate::model::growth::Growth;
 use crate::model::installation::Installation;
 use crate::model::path::RelPath;
 use crate::model::plan::{
@@ -50,6 +51,8 @@ pub struct Input<'a> {
     pub held: Option<&'a Extras>,
     /// What the user wants besides apps.
     pub extras: &'a [Extra],
+    /// What the box's root filesystem could become.
+    pub growth: Option<&'a Growth>,
     /// A restore on the box that is not finished.
     pub unfinished: Option<&'a PlanId>,
 }
@@ -136,6 +139,7 @@ fn judge_unfinished(plan: &mut RestorePlan, id: &PlanId) {
         what: format!("an earlier restore ({id}) is not finished"),
         advice: "run 'lifeboat status', then 'resume', 'undo' or 'commit'".to_owned(),
         fitting: None,
+        growth: None,
     };
     plan.blockers.insert(0, blocker);
 }
@@ -220,7 +224,7 @@ impl Draft {
     }
 
     fn block(&mut self, kind: BlockerKind, app: Option<AppId>, what: String, advice: &str) {
-        self.blockers.push(Blocker { kind, app, what, advice: advice.to_owned(), fitting: None });
+        self.blockers.push(Blocker { kind, app, what, advice: advice.to_owned(), fitting: None, growth: None });
     }
 
     /// A plan that restores nothing is not carried out, and a plan whose rest has to wait needs somebody to do it.

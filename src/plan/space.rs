@@ -2,6 +2,7 @@
 
 use super::{Draft, Input, damage};
 use crate::model::app::AppId;
+use crate::model::growth::Growth;
 use crate::model::path::RelPath;
 use crate::model::plan::{Action, AppPlan, Blocker, BlockerKind, Road, SpaceNeed};
 use crate::model::site::{AREA, Free};
@@ -63,25 +64,38 @@ fn shortages(needs: &[(RelPath, SpaceNeed)]) -> Vec<Shortage<'_>> {
 
 /// Forbids a restore that does not fit, with a proposal that does.
 pub(super) fn judge(input: &Input, draft: &mut Draft, needs: &[(RelPath, SpaceNeed)]) {
-    let shortages = shortages(needs);
-    if shortages.is_empty() {
+    let missing = shortages(needs);
+    if missing.is_empty() {
         return;
     }
-    let (advice, fitting) = proposal(input, draft);
-    for Shortage { filesystem, bytes, inodes } in shortages {
+    let growth = input.growth.filter(|growth| shortages(&grown(needs, growth)).is_empty());
+    let (advice, fitting) = proposal(input, draft, growth);
+    for Shortage { filesystem, bytes, inodes } in missing {
         let what = if bytes.0 > 0 {
             format!("{bytes} more free space is needed on the filesystem of \"{filesystem}\"")
         } else {
             format!("{inodes} more free inodes are needed on the filesystem of \"{filesystem}\"")
         };
         let (kind, advice, fitting) = (BlockerKind::Space, advice.clone(), fitting.clone());
-        draft.blockers.push(Blocker { kind, app: None, what, advice, fitting });
+        draft.blockers.push(Blocker { kind, app: None, what, advice, fitting, growth: growth.cloned() });
     }
+}
+
+/// The needs as they would be beside what is free when the box's root filesystem has grown.
+fn grown(needs: &[(RelPath, SpaceNeed)], growth: &Growth) -> Vec<(RelPath, SpaceNeed)> {
+    let after = |need: &SpaceNeed| {
+        let free = growth.grown(Free { bytes: need.free, inodes: need.free_inodes });
+        free.map_or_else(
+            || need.clone(),
+            |free| SpaceNeed { free: free.bytes, free_inodes: free.inodes, ..need.clone() },
+        )
+    };
+    needs.iter().map(|(area, need)| (area.clone(), after(need))).collect()
 }
 
 /// What to leave out: the smallest single app whose absence is enough, else all that do not fit beside the smaller
 /// ones. Each proposal is tried: the plan without them is made and fits. In words, and the apps that fit.
-fn proposal(input: &Input, draft: &Draft) -> (String, Option<Vec<AppId>>) {
+fn proposal(input: &Input, draft: &Draft, growth: Option<&Growth>) -> (String, Option<Vec<AppId>>) {
     let is_restored = |app: &&AppPlan| matches!(app.road, Road::InPlace | Road::Parked);
     let size = |app: &AppPlan| {
         let steps = draft.steps.iter().filter(|step| step.app == app.name);
@@ -103,6 +117,9 @@ fn proposal(input: &Input, draft: &Draft) -> (String, Option<Vec<AppId>>) {
             kept
         })
     });
+    if growth.is_some() && kept.is_empty() {
+        return ("make the box's filesystem as large as its disk with 'lifeboat grow'".to_owned(), None);
+    }
     if kept.is_empty() {
         return ("make room on the box; there is too little for any of the apps".to_owned(), None);
     }
@@ -114,7 +131,13 @@ fn proposal(input: &Input, draft: &Draft) -> (String, Option<Vec<AppId>>) {
     // The folders are an extra, and not chosen among the apps.
     let names: Vec<&str> = kept.iter().filter(|name| **name != folders).map(AppId::as_str).collect();
     let left: Vec<String> = left.iter().map(|name| format!("'{name}'")).collect();
-    let advice = format!("make room on the box, or leave out {}: --apps {}", left.join(", "), names.join(","));
+    let (left, names) = (left.join(", "), names.join(","));
+    let advice = match growth {
+        Some(_) => format!(
+            "make the box's filesystem as large as its disk with 'lifeboat grow', or leave out {left}: --apps {names}"
+        ),
+        None => format!("make room on the box, or leave out {}: --apps {}", &left, &names),
+    };
     (advice, Some(kept))
 }
 

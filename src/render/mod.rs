@@ -6,6 +6,7 @@
 pub mod answers;
 pub mod console;
 pub mod drill;
+pub mod growth;
 pub mod plan;
 pub mod progress;
 pub mod prompt;

@@ -48,7 +48,11 @@ fn unlocked() -> impl BufRead {
 fn keyboard() -> String {
     let layout = std::env::var("LIFEBOAT_KEYBOARD").unwrap_or_default();
     let is_plain = !layout.is_empty() && layout.len() < 40 && !layout.chars().any(char::is_control);
-    if is_plain { wrap("", &t!("The keyboard has this layout: {layout}.", layout = layout)) } else { String::new() }
+    if is_plain {
+        wrap("", &t!("A keyboard at this computer has this layout: {layout}.", layout = layout))
+    } else {
+        String::new()
+    }
 }
 
 /// Reads a line that is not shown.

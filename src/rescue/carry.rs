@@ -63,7 +63,8 @@ fn keep(directory: &Path, papers: &Papers) -> io::Result<()> {
     Ok(())
 }
 
-fn now(host: &Host) -> String {
+/// The present time, RFC 3339 UTC.
+pub(super) fn now(host: &Host) -> String {
     let since = host.clock().now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let time = i64::try_from(since).ok().and_then(|since| jiff::Timestamp::from_second(since).ok());
     time.unwrap_or_default().to_string()

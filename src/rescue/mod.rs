@@ -4,6 +4,7 @@
 
 pub mod carry;
 pub mod drill;
+pub mod grow;
 pub mod keyring;
 pub mod prepare;
 pub mod reach;

@@ -3,6 +3,7 @@
 use super::reach::{self, Location, location};
 use super::{Backup, Request};
 use crate::failure::Failure;
+use crate::grow;
 use crate::handoff::program;
 use crate::model::app::AppId;
 use crate::model::archive::{ArchiveId, Generation};
@@ -141,6 +142,8 @@ pub fn prepare(
     })?;
     let unknown_owners = unknown_owners(&verified.contents, &owners);
     let program = request.program.clone().or_else(|| program::find(&installation.architecture));
+    // Only the first start makes a box larger, so only before it there may be room left.
+    let growth = if installation.booted { None } else { grow::look(&target).ok() };
     let plan = plan::plan(&Input {
         installation,
         summary: &verified.summary,
@@ -153,9 +156,13 @@ pub fn prepare(
         can_finish: program.is_some(),
         held: archive.extras(),
         extras: &request.extras,
+        growth: growth.as_ref(),
         unfinished: unfinished.as_ref().map(|standing| &standing.id),
     });
-    let report = verified.report;
+    let mut report = verified.report;
+    if let Some(remark) = grow::remark(&root) {
+        report.findings.push(Finding::new(Severity::Note, &target.installation.hostname, remark, ""));
+    }
     let papers = request.papers.clone();
     Ok(Prepared { target, root, owners, archive, report, plan, program, backup, papers, _location: location })
 }

@@ -410,6 +410,11 @@ fn lock(area: &Dir) -> Result<File, RestoreError> {
     }
 }
 
+/// Opens the directory that Lifeboat owns on the target's root filesystem, made where it is missing.
+pub fn own_directory(root: &Dir) -> Result<Dir, RestoreError> {
+    place::make_area(root)
+}
+
 /// The directory that Lifeboat owns on the target's root filesystem.
 pub fn area() -> Result<RelPath, RestoreError> {
     Ok(AREA.parse()?)

@@ -56,9 +56,20 @@ pub struct Target {
     pub installation: Installation,
     /// What is not as it should be.
     pub findings: Vec<Finding>,
+    /// Where its root lies; `None` of a directory.
+    pub site: Option<Site>,
     // Innermost first, so that dropping unmounts in the right order.
     mounts: Vec<Mounted>,
     volumes: BTreeSet<Holder>,
+}
+
+/// Where a root filesystem lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Site {
+    /// The disk or image.
+    pub disk: Disk,
+    /// The volume on it.
+    pub volume: Volume,
 }
 
 /// Why a target is refused or cannot be opened. The message is what is the matter; [`TargetError::advice`] helps.
@@ -241,6 +252,7 @@ fn open_directory(host: &Host, path: &Path, access: Access) -> Result<Target, Ta
         root: path.to_path_buf(),
         installation,
         findings: identified.findings,
+        site: None,
         mounts: Vec::new(),
         volumes: BTreeSet::new(),
     })
@@ -295,10 +307,13 @@ fn open_disks(
     if access == Access::Write {
         refuse_write_protected(host, &shown, disks, volume)?;
     }
+    let disk = disks.iter().find(|disk| disk.volumes.contains(volume));
+    let site = disk.map(|disk| Site { disk: disk.clone(), volume: volume.clone() });
     let mut target = Target {
         root: PathBuf::new(),
         installation: identified.installation,
         findings,
+        site,
         mounts: Vec::new(),
         volumes: BTreeSet::new(),
     };

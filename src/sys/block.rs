@@ -4,9 +4,11 @@
 //! the sector size is.
 
 use super::SysError;
+use super::command::succeed;
 use super::host::Host;
 use super::overlay;
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 /// A whole disk, or a device-mapper or RAID volume.
@@ -223,6 +225,13 @@ pub fn node(host: &Host, (major, minor): (u32, u32)) -> Option<PathBuf> {
     let uevent = text(&host.sys(format!("dev/block/{major}:{minor}/uevent")))?;
     let name = uevent.lines().find_map(|line| line.strip_prefix("DEVNAME="))?;
     Some(host.dev(name))
+}
+
+/// Tells the kernel how long a partition of a disk is now; nothing is written to the disk.
+pub fn tell_length(host: &Host, disk: &Path, number: u32, bytes: u64) -> Result<(), SysError> {
+    let (number, sectors) = (number.to_string(), (bytes / 512).to_string());
+    let args = [disk.as_os_str(), OsStr::new(&number), OsStr::new(&sectors)];
+    succeed(host.commands().as_ref(), "resizepart", &args).map(|_| ())
 }
 
 fn is_numbered(name: &str, prefix: &str) -> bool {

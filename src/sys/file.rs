@@ -1,7 +1,7 @@
 //! Reading files and devices without changing them, and reading inside a foreign root without leaving it.
 
-use super::SysError;
 use super::dir::Dir;
+use super::{SysError, fault};
 use crate::formats::ReadAt;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -10,7 +10,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A file or block device, open for reading at any offset.
 #[derive(Debug)]
@@ -43,6 +43,37 @@ impl ReadAt for Source {
 
     fn length(&self) -> u64 {
         self.length
+    }
+}
+
+/// A disk or an image of which single places are changed. Nobody else may have a disk in use meanwhile.
+#[derive(Debug)]
+pub struct Patched {
+    file: File,
+    path: PathBuf,
+}
+
+impl Patched {
+    /// Opens it; fails where a part of the disk is mounted or otherwise taken.
+    pub fn open(path: &Path) -> Result<Self, SysError> {
+        let mut flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        if device_number(path).is_some() {
+            // Of a device, this asks the kernel for nobody else to have it (open(2)).
+            flags |= OFlags::EXCL;
+        }
+        let opened = rustix::fs::open(path, flags, Mode::empty());
+        let file = File::from(opened.map_err(|errno| SysError::new("opening", path, errno))?);
+        Ok(Self { file, path: path.to_path_buf() })
+    }
+
+    /// Writes bytes to their place; they are on the medium when this returns.
+    pub fn write(&self, place: u64, bytes: &[u8]) -> Result<(), SysError> {
+        let written = fault::write("patch.write", bytes, |bytes| {
+            self.file.write_all_at(bytes, place)?;
+            self.file.sync_all()
+        });
+        let written = written.and_then(|()| fault::point("patch.written"));
+        written.map_err(|error| SysError::new("writing", &self.path, error))
     }
 }
 

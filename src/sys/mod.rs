@@ -9,6 +9,7 @@ pub mod dir;
 pub mod echo;
 pub mod fault;
 pub mod file;
+pub mod filesystem;
 pub mod host;
 pub mod image;
 pub mod mount;

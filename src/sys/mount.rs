@@ -270,14 +270,14 @@ pub fn shown_read_only(host: &Host, directory: &Path, point: Point<'_>) -> Resul
 }
 
 /// The device that an extent is mounted from: its own node, or a loop device that is detached when the last user goes.
-struct Attached<'a> {
+pub(super) struct Attached<'a> {
     host: &'a Host,
     node: PathBuf,
     is_loop: bool,
 }
 
 impl<'a> Attached<'a> {
-    fn new(host: &'a Host, extent: &Extent, read_only: bool) -> Result<Self, SysError> {
+    pub(super) fn new(host: &'a Host, extent: &Extent, read_only: bool) -> Result<Self, SysError> {
         use std::os::unix::fs::FileTypeExt;
         let meta = std::fs::metadata(&extent.path).map_err(|error| SysError::new("opening", &extent.path, error))?;
         if meta.file_type().is_block_device() && extent.offset == 0 && !read_only {
@@ -298,6 +298,11 @@ impl<'a> Attached<'a> {
         let shown = succeed(host.commands().as_ref(), "losetup", &args)?;
         let node = PathBuf::from(OsString::from_vec(shown.trim_ascii().to_vec()));
         Ok(Self { host, node, is_loop: true })
+    }
+
+    /// The device's name.
+    pub(super) fn node(&self) -> &OsStr {
+        self.node.as_os_str()
     }
 
     /// The loop device from which Lifeboat has this extent mounted.

@@ -47,6 +47,11 @@ pub fn blank(path: &Path, mib: u64) -> PathBuf {
     path.to_path_buf()
 }
 
+/// Makes a file that long, as if what is in it was written to a larger disk.
+pub fn blank_to(path: &Path, mib: u64) {
+    File::options().write(true).open(path).unwrap().set_len(mib << 20).unwrap();
+}
+
 /// Partitions an image with an sfdisk script; other sectors than 512 bytes need a loop device (and so root).
 pub fn sfdisk(image: &Path, sector_size: u32, script: &str) {
     let attached = Attached::new(image, sector_size);

@@ -7,6 +7,7 @@ use lifeboat::model::app::AppId;
 use lifeboat::model::archive::{ArchiveSummary, ArchivedApp, Generation};
 use lifeboat::model::digest::{Sha256Digest, TreeDigest};
 use lifeboat::model::finding::{AppVerdict, Finding, Report, Severity, Verdict};
+use lifeboat::model::growth::Growth;
 use lifeboat::model::installation::Installation;
 use lifeboat::model::manifest;
 use lifeboat::model::path::RelPath;
@@ -38,6 +39,7 @@ pub struct Scene {
     pub chosen: Option<Vec<AppId>>,
     pub accept_damage: bool,
     pub can_finish: bool,
+    pub growth: Option<Growth>,
     pub unfinished: Option<PlanId>,
 }
 
@@ -82,6 +84,7 @@ impl Scene {
             chosen: None,
             accept_damage: false,
             can_finish: true,
+            growth: None,
             unfinished: None,
         }
     }
@@ -192,6 +195,7 @@ impl Scene {
             can_finish: self.can_finish,
             held: None,
             extras: &[],
+            growth: self.growth.as_ref(),
             unfinished: self.unfinished.as_ref(),
         })
     }
