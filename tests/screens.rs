@@ -339,7 +339,7 @@ fn what_an_old_box_has_besides_apps_is_asked_one_by_one() {
     let connection = b"[connection]\nid=Home\ntype=wifi\n\n[wifi-security]\npsk=not to be seen\n";
     write(&place.at("old/etc/NetworkManager/system-connections/home.nmconnection"), connection);
     let locations = serde_json::json!({ "5f1c0a": {
-        "path": "/media/root/stick/FreedomBoxBackups", "storage_type": "disk", "added_by_module": "backups",
+        "path": "/media/disk/stick/FreedomBoxBackups", "storage_type": "disk", "added_by_module": "backups",
         "credentials": { "encryption_passphrase": "not to be seen" }, "schedule": { "enabled": true },
     } });
     let database = rusqlite::Connection::open(place.at("old/var/lib/plinth/plinth.sqlite3")).unwrap();
