@@ -87,7 +87,7 @@ def all_chains(folder, unproven, tested):
                 notes.append(f"- {name}, {title(chain)}: {row['result']}: {'; '.join(row['why'])[:300]}")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     lines += ["", *(f"{title(chain)}: {chain['counts']}." for chain in chains), "", *times(folder)]
-    reasons = {f"{name}: {why}" for chain in chains for part in ("not installed", "not seeded", "not answering")
+    reasons = {f"{name}, in FreedomBox {chain['from']}: {last_words(why)}" for chain in chains for part in ("not installed", "not seeded", "not answering")
                for name, why in chain["source"][part].items()}
     lines += ["Not proven, with the reason:", ""]
     told = {*names, *(name for chain in chains for part in chain["source"].values() for name in part)}
@@ -95,6 +95,12 @@ def all_chains(folder, unproven, tested):
     lines += [f"- {', '.join(left)}: there is a test, and no run that was finished"] if left else []
     lines += [f"- {name}: {why}" for name, why in sorted(unproven.items())] + [f"- {reason}" for reason in sorted(reasons)]
     return "\n".join([*lines, "", *notes, ""])
+
+
+def last_words(why):
+    """The last line of what FreedomBox said, which may be a whole trace in one line."""
+    lines = str(why).replace("\\n", "\n").strip("\n '\")").splitlines()
+    return lines[-1].strip() if lines else "nothing"
 
 
 def times(folder):
