@@ -240,7 +240,7 @@ pub fn grow(host: &Host, spec: &TargetSpec, consent: &PlanId, time: &str) -> Res
         point("grow.table")?;
         // The kernel has a node for each partition of a disk, and none for those of an image.
         if site.volume.path != site.disk.path {
-            block::tell_length(host, &site.disk.path, growth.partition, extension.length)?;
+            block::look_at_length(host, &site.disk.path, growth.partition)?;
         }
         let mut left = None;
         write_record(host, spec, |target| {

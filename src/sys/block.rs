@@ -227,11 +227,11 @@ pub fn node(host: &Host, (major, minor): (u32, u32)) -> Option<PathBuf> {
     Some(host.dev(name))
 }
 
-/// Tells the kernel how long a partition of a disk is now; nothing is written to the disk.
-pub fn tell_length(host: &Host, disk: &Path, number: u32, bytes: u64) -> Result<(), SysError> {
-    let (number, sectors) = (number.to_string(), (bytes / 512).to_string());
-    let args = [disk.as_os_str(), OsStr::new(&number), OsStr::new(&sectors)];
-    succeed(host.commands().as_ref(), "resizepart", &args).map(|_| ())
+/// Has the kernel look again how long a partition of a disk is; nothing is written to the disk.
+pub fn look_at_length(host: &Host, disk: &Path, number: u32) -> Result<(), SysError> {
+    let number = number.to_string();
+    let args = [OsStr::new("--update"), OsStr::new("--nr"), OsStr::new(&number), disk.as_os_str()];
+    succeed(host.commands().as_ref(), "partx", &args).map(|_| ())
 }
 
 fn is_numbered(name: &str, prefix: &str) -> bool {
