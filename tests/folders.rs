@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A new box that runs, and the old one.
@@ -111,17 +111,9 @@ impl Case<'_> {
 
     fn run(&self, args: &[&str], fault: Option<&str>, trace: Option<&Path>) -> Run {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lifeboat"));
-        command.args(args).arg("--onto").arg(self.root()).args(["--json", "--plain"]).stdin(Stdio::null());
+        command.args(args).arg("--onto").arg(self.root());
         command.env("LIFEBOAT_PROGRAMS", self.dir.join("bin")).env("LIFEBOAT_RUNNING", self.root());
-        command.env_remove("LIFEBOAT_FAULT").env_remove("LIFEBOAT_FAULT_TRACE");
-        fault.map(|fault| command.env("LIFEBOAT_FAULT", fault));
-        trace.map(|trace| command.env("LIFEBOAT_FAULT_TRACE", trace));
-        let output = command.output().unwrap();
-        Run {
-            code: output.status.code(),
-            json: serde_json::from_slice(&output.stdout).unwrap_or_default(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+        Run::of(&mut command, fault, trace)
     }
 
     fn folders(run: &Run) -> Value {

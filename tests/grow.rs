@@ -43,7 +43,7 @@ fn unable() -> bool {
 fn root_filesystem(make: &str) -> PathBuf {
     static MADE: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
     let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
-    let name = format!("grow-{}-{}.img", make.split(' ').next().unwrap(), std::process::id());
+    let name = format!("grow-{}.img", make.split(' ').next().unwrap());
     let image = || {
         disks::filesystem(&Path::new(env!("CARGO_TARGET_TMPDIR")).join(name), ROOT, make, "", |root| {
             SmallBox::fill(root);
@@ -204,12 +204,7 @@ fn grow(onto: &Path, more: &[&str], fault: Option<&str>) -> Run {
     let mut command = Command::new(LIFEBOAT);
     command.args(["grow", "--onto"]).arg(onto).args(more).stdin(Stdio::null()).env("LANG", "C");
     fault.map(|fault| command.env("LIFEBOAT_FAULT", fault));
-    let output = command.output().unwrap();
-    Run {
-        code: output.status.code().unwrap_or(-1),
-        out: String::from_utf8(output.stdout).unwrap(),
-        err: String::from_utf8(output.stderr).unwrap(),
-    }
+    command.output().unwrap().into()
 }
 
 #[test]
@@ -401,12 +396,7 @@ fn walk(folder: &Path, program: &Path, answers: &str) -> Run {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).env_remove("TERM").spawn().unwrap();
     // A program that ends early does not listen.
     let _ = child.stdin.take().unwrap().write_all(answers.as_bytes());
-    let output = child.wait_with_output().unwrap();
-    Run {
-        code: output.status.code().unwrap_or(-1),
-        out: String::from_utf8(output.stdout).unwrap(),
-        err: String::from_utf8(output.stderr).unwrap(),
-    }
+    child.wait_with_output().unwrap().into()
 }
 
 #[test]

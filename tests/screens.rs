@@ -66,12 +66,7 @@ impl Place {
         let mut child = command.spawn().unwrap();
         // A program that ends early does not listen.
         let _ = child.stdin.take().unwrap().write_all(answers.as_bytes());
-        let output = child.wait_with_output().unwrap();
-        Run {
-            code: output.status.code().unwrap_or(-1),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-        }
+        child.wait_with_output().unwrap().into()
     }
 
     /// The walk as it is kept: what appeared on the console, and how it ended.

@@ -32,12 +32,7 @@ fn run_in(folder: &Path, program: &Path, args: &[&str], input: &str) -> Run {
     let mut child = command.spawn().unwrap();
     // A program that ends early does not listen.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    let output = child.wait_with_output().unwrap();
-    Run {
-        code: output.status.code().unwrap_or(-1),
-        out: String::from_utf8(output.stdout).unwrap(),
-        err: String::from_utf8(output.stderr).unwrap(),
-    }
+    child.wait_with_output().unwrap().into()
 }
 
 /// What differs from run to run, replaced by something of the same form.

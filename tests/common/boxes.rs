@@ -238,6 +238,20 @@ pub struct Run {
 }
 
 impl Run {
+    /// Runs the program, with a fault, or with a list of the points at which there could be one.
+    pub fn of(command: &mut Command, fault: Option<&str>, trace: Option<&Path>) -> Run {
+        command.args(["--json", "--plain"]).stdin(Stdio::null());
+        command.env_remove("LIFEBOAT_FAULT").env_remove("LIFEBOAT_FAULT_TRACE");
+        fault.map(|fault| command.env("LIFEBOAT_FAULT", fault));
+        trace.map(|trace| command.env("LIFEBOAT_FAULT_TRACE", trace));
+        let output = command.output().unwrap();
+        Run {
+            code: output.status.code(),
+            json: serde_json::from_slice(&output.stdout).unwrap_or_default(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
     pub fn failed_state(&self) -> &str {
         self.json["failure"]["state"].as_str().unwrap_or("(no state)")
     }
@@ -334,17 +348,7 @@ impl Scene {
     }
 
     fn traced(&self, args: &[impl AsRef<OsStr>], fault: Option<&str>, trace: Option<&Path>) -> Run {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lifeboat"));
-        command.args(args).args(["--json", "--plain"]).stdin(Stdio::null());
-        command.env_remove("LIFEBOAT_FAULT").env_remove("LIFEBOAT_FAULT_TRACE");
-        fault.map(|fault| command.env("LIFEBOAT_FAULT", fault));
-        trace.map(|trace| command.env("LIFEBOAT_FAULT_TRACE", trace));
-        let output = command.output().unwrap();
-        Run {
-            code: output.status.code(),
-            json: serde_json::from_slice(&output.stdout).unwrap_or_default(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+        Run::of(Command::new(env!("CARGO_BIN_EXE_lifeboat")).args(args), fault, trace)
     }
 
     pub fn status(&self, onto: &Path) -> serde_json::Value {

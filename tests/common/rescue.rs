@@ -10,7 +10,7 @@ use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 /// The program under test.
 pub const LIFEBOAT: &str = env!("CARGO_BIN_EXE_lifeboat");
@@ -21,6 +21,17 @@ pub struct Run {
     pub code: i32,
     pub out: String,
     pub err: String,
+}
+
+impl From<Output> for Run {
+    fn from(output: Output) -> Run {
+        Run {
+            // A signal is no exit code: none of the tables has this one.
+            code: output.status.code().unwrap_or(-1),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
 }
 
 impl Run {
@@ -63,13 +74,7 @@ pub fn program_on_medium(folder: &Path) -> PathBuf {
 pub fn lifeboat<S: AsRef<OsStr>>(args: &[S]) -> Run {
     let mut command = Command::new("/bin/sh");
     command.args(["-c", "ulimit -t 600; exec \"$0\" \"$@\"", LIFEBOAT]).args(args);
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    Run {
-        // A signal is no exit code: none of the tables has this one.
-        code: output.status.code().unwrap_or(-1),
-        out: String::from_utf8_lossy(&output.stdout).into_owned(),
-        err: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
+    command.stdin(Stdio::null()).output().unwrap().into()
 }
 
 /// A restore as the command line names it.

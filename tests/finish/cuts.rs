@@ -1,0 +1,186 @@
+//! The power is cut at every point.
+
+use super::*;
+
+/// Which part of the cases runs: all with `LIFEBOAT_ALL=1`, else every `step`-th.
+fn sample<T: Clone>(all: &[T], step: usize) -> Vec<T> {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<usize>().ok()).unwrap_or(0);
+    let step = if number("LIFEBOAT_ALL") == 1 { 1 } else { step };
+    all.iter().skip(number("LIFEBOAT_SEED") % step).step_by(step).cloned().collect()
+}
+
+#[test]
+fn power_cut_at_any_point_of_the_work_is_gone_on_from_and_undone() {
+    if cannot_run() {
+        return;
+    }
+    let (begun, scene) = (Instant::now(), scene());
+    let whole = Case::new(&scene);
+    let fresh = live_of(&whole);
+    let trace = scene.dir.path().join("finish-trace");
+    ok(&whole.traced(&["finish"], None, Some(&trace)));
+    whole.is_finished().unwrap();
+    let done = live_of(&whole);
+    assert_ne!(fresh, done);
+    ok(&whole.run(&["undo"], None));
+    let undone = live_of(&whole);
+    let mut hits = std::collections::BTreeMap::new();
+    let points: Vec<(String, u64)> = fs::read_to_string(&trace)
+        .unwrap()
+        .lines()
+        .map(|name| {
+            let hit: &mut u64 = hits.entry(name.to_owned()).or_default();
+            *hit += 1;
+            (name.to_owned(), *hit)
+        })
+        .collect();
+    assert!(points.len() > 60, "{} points", points.len());
+    let cases = sample(&points, 5);
+    let wrong = in_parallel(&cases, |(name, hit)| {
+        let case = Case::new(&scene);
+        let about = |what: String| Err(format!("{name}:{hit}: {what}"));
+        let cut = case.run(&["finish"], Some(&format!("{name}:{hit}:kill")));
+        if cut.code.is_some() {
+            return about(format!("was not killed but ended with {:?}: {}", cut.code, cut.stderr));
+        }
+        // systemd's ExecStopPost, or the next boot.
+        case.machine(&json!({"up": true}));
+        let mut last = None;
+        for _ in 0..3 {
+            let run = case.finish();
+            last = run.code;
+            if last == Some(0) {
+                break;
+            }
+        }
+        if last != Some(0) {
+            return about(format!("ends with {last:?}: {}", case.run(&["status"], None).json));
+        }
+        if let Err(what) = case.is_finished() {
+            return about(what);
+        }
+        if live_of(&case) != done {
+            return about(format!("another result:{}", difference(&done, &live_of(&case))));
+        }
+        let undo = case.run(&["undo"], None);
+        if undo.code != Some(0) || live_of(&case) != undone {
+            return about(format!("undo: {:?} {}{}", undo.code, undo.stderr, difference(&undone, &live_of(&case))));
+        }
+        Ok(())
+    });
+    println!(
+        "kill during finish, then finish and undo: {} of {} cases in {:.1} s",
+        cases.len(),
+        points.len(),
+        begun.elapsed().as_secs_f32()
+    );
+    assert!(
+        wrong.is_empty(),
+        "{} of {} went wrong:\n{}",
+        wrong.len(),
+        cases.len(),
+        wrong[..wrong.len().min(12)].join("\n")
+    );
+}
+
+#[test]
+fn power_cut_at_any_point_of_undoing_on_the_running_box_ends_in_old_data() {
+    if cannot_run() {
+        return;
+    }
+    let (begun, scene) = (Instant::now(), scene());
+    let prepared = || {
+        let case = Case::new(&scene);
+        ok(&case.finish());
+        case
+    };
+    let whole = prepared();
+    let trace = scene.dir.path().join("undo-trace");
+    ok(&whole.traced(&["undo"], None, Some(&trace)));
+    let undone = live_of(&whole);
+    let mut hits = std::collections::BTreeMap::new();
+    let points: Vec<(String, u64)> = fs::read_to_string(&trace)
+        .unwrap()
+        .lines()
+        .map(|name| {
+            let hit: &mut u64 = hits.entry(name.to_owned()).or_default();
+            *hit += 1;
+            (name.to_owned(), *hit)
+        })
+        .collect();
+    let cases = sample(&points, 13);
+    let wrong = in_parallel(&cases, |(name, hit)| {
+        let case = prepared();
+        let about = |what: String| Err(format!("{name}:{hit}: {what}"));
+        let cut = case.run(&["undo"], Some(&format!("{name}:{hit}:kill")));
+        if cut.code.is_some() {
+            return about(format!("was not killed but ended with {:?}: {}", cut.code, cut.stderr));
+        }
+        // The box goes on by itself with what was begun; what was not begun, somebody asks for again.
+        if hit % 2 == 1 {
+            case.machine(&json!({"up": true}));
+            case.run(&["finish", "--scheduled"], None);
+        }
+        let again = case.run(&["undo"], None);
+        let over = again.code == Some(0) || again.stderr.contains("was undone already");
+        if !over || live_of(&case) != undone {
+            return about(format!("{:?} {}{}", again.code, again.stderr, difference(&undone, &live_of(&case))));
+        }
+        Ok(())
+    });
+    println!(
+        "kill during undo, then undo: {} of {} cases in {:.1} s",
+        cases.len(),
+        points.len(),
+        begun.elapsed().as_secs_f32()
+    );
+    assert!(
+        wrong.is_empty(),
+        "{} of {} went wrong:\n{}",
+        wrong.len(),
+        cases.len(),
+        wrong[..wrong.len().min(12)].join("\n")
+    );
+}
+
+/// What btrfs may show after the power was cut in the middle of a move: one file at both of its names.
+#[test]
+fn half_of_a_move_on_the_running_box_is_gone_on_from_and_undone() {
+    if cannot_run() {
+        return;
+    }
+    let scene = scene();
+    let live = "etc/miniflux/freedombox.conf";
+    let parked = format!("var/lib/lifeboat/parked/miniflux/{live}");
+    let mut seen = [0, 0];
+    for nth in 1..6 {
+        let fault = format!("move.after:{nth}:kill");
+        for then in ["finish", "undo"] {
+            let case = Case::new(&scene);
+            let (live, parked) = (case.root().join(live), case.root().join(&parked));
+            if case.run(&["finish"], Some(&fault)).code.is_some() || !live.exists() || parked.exists() || seen[0] == 2 {
+                continue;
+            }
+            seen[0] += 1;
+            fs::hard_link(&live, &parked).unwrap();
+            case.machine(&json!({"up": true}));
+            if then == "finish" {
+                ok(&case.finish());
+                case.is_finished().unwrap();
+                assert!(live.exists() && !parked.exists(), "half of the move was kept");
+            }
+            ok(&case.run(&["undo"], None));
+            assert!(!live.exists(), "the restored file stayed after undoing");
+        }
+        let case = Case::new(&scene);
+        ok(&case.finish());
+        let (live, parked) = (case.root().join(live), case.root().join(&parked));
+        if seen[1] == 0 && case.run(&["undo"], Some(&fault)).code.is_none() && !live.exists() && parked.exists() {
+            seen[1] += 1;
+            fs::hard_link(&parked, &live).unwrap();
+            ok(&case.run(&["undo"], None));
+            assert!(!live.exists(), "the restored file stayed after undoing");
+        }
+    }
+    assert_eq!(seen, [2, 1], "no power cut was in the middle of it");
+}

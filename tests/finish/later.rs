@@ -1,0 +1,111 @@
+//! Undoing, and what is left when the old data goes.
+
+use super::*;
+
+#[test]
+fn undo_on_the_running_box_brings_the_database_back_and_from_outside_it_says_so() {
+    if cannot_run() {
+        return;
+    }
+    let scene = scene();
+    let case = Case::new(&scene);
+    // miniflux is there with rows of its own, which the restore replaces.
+    put(
+        &case.root(),
+        "var/lib/plinth/fake.json",
+        json!({"versions": {"letsencrypt": 4, "radicale": 4, "shaarli": 1, "roundcube": 4, "miniflux": 2},
+               "databases": {"miniflux": "my old rows\n"}, "notifications": {}, "migrated": [], "log": []})
+        .to_string(),
+    );
+    put(&case.root(), "etc/miniflux/freedombox.conf", "OLD=1\n");
+    ok(&case.finish());
+    case.is_finished().unwrap();
+    let outside = scene.on("undo", &case.root(), None);
+    assert_eq!(outside.code, Some(2), "{}", outside.stderr);
+    assert!(outside.stderr.contains("changed databases or settings of miniflux"), "{}", outside.stderr);
+    case.is_finished().unwrap();
+    ok(&case.run(&["undo"], None));
+    assert_eq!(case.rows(), "my old rows\n");
+    assert_eq!(fs::read_to_string(case.root().join("etc/miniflux/freedombox.conf")).unwrap(), "OLD=1\n");
+    assert_eq!(fs::read_to_string(case.root().join("etc/radicale/config")).unwrap(), "old config\n");
+    assert!(case.root().join("var/lib/git/from-the-package").exists());
+    assert_eq!(case.state()["up"], true);
+    assert_eq!(case.run(&["status"], None).json["state"], "rolled-back");
+    assert!(case.log().contains(&"stop radicale".to_owned()), "services were not stopped: {:?}", case.log());
+}
+
+#[test]
+fn after_14_days_or_a_commit_the_old_data_and_all_of_lifeboat_but_its_journal_and_its_papers_are_gone() {
+    if cannot_run() {
+        return;
+    }
+    let scene = scene();
+    let case = Case::new(&scene);
+    ok(&case.run(&["commit", "--when-due"], None));
+    ok(&case.finish());
+    let old = case.root().join("var/lib/lifeboat/parked/gitweb/var/lib/git/from-the-package");
+    let due = || ok(&case.run(&["commit", "--when-due"], None)).json["state"].as_str().unwrap().to_owned();
+    // A clock that nobody has set counts no days.
+    assert_eq!((due(), case.run(&["status"], None).json["settled"].clone()), ("restored".into(), Value::Null));
+    case.machine(&json!({"ntp": true}));
+    assert_eq!((due(), due()), ("restored".into(), "restored".into()));
+    assert!(old.exists());
+    // Fifteen days pass.
+    let own = case.root().join(format!("var/lib/lifeboat/restores/{}", scene.plan));
+    let text = fs::read_to_string(own.join("journal")).unwrap();
+    let line = text.lines().find(|line| line.contains("\"settled\"")).unwrap();
+    let at: i64 = line.split("\"at\":").nth(1).unwrap().trim_end_matches('}').parse().unwrap();
+    let earlier = line[9..].replace(&at.to_string(), &(at - 15 * 24 * 3600).to_string());
+    let changed = format!("{:08x} {earlier}", crc32(earlier.as_bytes()));
+    for copy in ["journal", "journal-copy"] {
+        fs::write(own.join(copy), text.replace(line, &changed)).unwrap();
+    }
+    assert_eq!(due(), "committed");
+    let left =
+        take(&case.root(), &|path| path.starts_with("var/lib/lifeboat") || path.starts_with("etc/systemd/system"));
+    let files: Vec<String> = left
+        .iter()
+        .filter(|(_, what)| !what.starts_with("directory"))
+        .map(|(path, _)| String::from_utf8_lossy(path).into_owned())
+        .collect();
+    let kept = ["full.log", "journal", "journal-copy", "owners", "report.json", "report.txt"];
+    let kept = kept.map(|name| format!("var/lib/lifeboat/restores/{}/{name}", scene.plan));
+    assert_eq!(files, [&["var/lib/lifeboat/lock".to_owned()], &kept[..]].concat());
+    assert!(case.root().join("var/lib/git/one.git/HEAD").exists());
+}
+
+/// As the journal's lines have it.
+fn crc32(bytes: &[u8]) -> u32 {
+    let mut crc = !0u32;
+    for byte in bytes {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            crc = (crc >> 1) ^ (0xedb8_8320 & (0u32.wrapping_sub(crc & 1)));
+        }
+    }
+    !crc
+}
+
+#[test]
+fn another_restore_over_a_committed_one_loses_no_app_that_waits() {
+    if cannot_run() {
+        return;
+    }
+    let scene = scene();
+    let case = Case::new(&scene);
+    ok(&case.run(&["commit"], None));
+    let mut other = Scene { dir: common::boxes::scratch(), ..scene_parts(&scene) };
+    other.apps = Some("radicale,miniflux".into());
+    other.plan = other.plan_for(&case.root());
+    assert_ne!(other.plan, scene.plan);
+    let run = other.restore(&case.root(), None);
+    ok(&run);
+    // miniflux is the later restore's now, gitweb still the earlier one's.
+    ok(&case.finish());
+    case.is_finished().unwrap();
+    let parked = case.root().join("var/lib/lifeboat/parked/gitweb");
+    assert!(!parked.join("var/lib/git").exists(), "old data of a committed restore is kept for nobody");
+    ok(&case.run(&["undo"], None));
+    assert!(case.root().join("var/lib/git/one.git/HEAD").exists(), "undo took the other restore's app");
+    assert_eq!(case.rows(), "empty\n");
+}

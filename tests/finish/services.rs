@@ -1,0 +1,96 @@
+//! Where an app's service looks for its data, and whether it answers.
+
+use super::*;
+
+const PRIVATE: &str = "var/lib/private/calibre-server-freedombox";
+const PUBLIC: &str = "var/lib/calibre-server-freedombox";
+
+/// A box with an app whose service has a user that systemd makes up, and runs only when somebody connects; the web server
+/// passes requests on to it. It answers with `status` while its data is there.
+fn dynamic() -> Scene {
+    let apps = [("calibre", 3, &[PRIVATE] as &[&str], &[] as &[&str])];
+    let on_box = |root: &Path| {
+        put(root, "etc/apache2/conf-enabled/calibre.conf", "  ProxyPass unix:/run/c.sock|uwsgi://calibre/\n");
+        fs::create_dir(root.join("run")).unwrap_or_default();
+    };
+    Scene::with(&apps, on_box, |source| put(source, format!("{PRIVATE}/library/book"), "a book\n"))
+}
+
+/// Answers the app's requests as the program behind uWSGI's socket does.
+fn answering(case: &Case, status: &'static std::sync::atomic::AtomicU16) {
+    use std::io::{Read, Write};
+    let root = case.root();
+    let socket = std::os::unix::net::UnixListener::bind(root.join("run/c.sock")).unwrap();
+    std::thread::spawn(move || {
+        for connection in socket.incoming() {
+            let Ok(mut connection) = connection else { return };
+            let mut head = [0; 4];
+            connection.read_exact(&mut head).unwrap();
+            let mut words = vec![0; usize::from(u16::from_le_bytes([head[1], head[2]]))];
+            connection.read_exact(&mut words).unwrap();
+            assert!(words.windows(14).any(|part| part == b"REQUEST_METHOD"), "{words:?}");
+            let has_data = root.join(PRIVATE).join("library").exists();
+            let status = if has_data { status.load(Ordering::Relaxed) } else { 200 };
+            write!(connection, "HTTP/1.1 {status} said\r\n\r\n").unwrap();
+        }
+    });
+}
+
+#[test]
+fn private_data_is_where_its_service_looks_although_the_package_brought_a_folder_there() {
+    static STATUS: std::sync::atomic::AtomicU16 = std::sync::atomic::AtomicU16::new(302);
+    if cannot_run() {
+        return;
+    }
+    let scene = dynamic();
+    for fault in [None, Some("open.before:1:kill"), Some("open.after:1:kill")] {
+        let case = Case::new(&scene);
+        case.machine(&json!({"available": ["calibre"]}));
+        answering(&case, &STATUS);
+        if fault.is_some() {
+            assert_eq!(case.run(&["finish"], fault).code, None);
+            case.machine(&json!({"up": true}));
+        }
+        ok(&case.finish());
+        let public = case.root().join(PUBLIC);
+        assert_eq!(fs::read_link(&public).unwrap(), Path::new("private/calibre-server-freedombox"));
+        assert_eq!(fs::read_to_string(public.join("library/book")).unwrap(), "a book\n");
+        let aside = case.root().join("var/lib/lifeboat/parked/calibre").join(PUBLIC);
+        assert!(aside.join("from-the-package").exists());
+        let called = case.state()["called"].to_string();
+        assert!(called.contains(r#""start","stop""#), "a service went on with its old files: {called}");
+        if fault.is_none() {
+            let copy = scene.dir.path().join("committed");
+            sh(&format!("cp -a '{}' '{}'", case.dir.display(), copy.display()));
+            let committed = Case { dir: copy };
+            ok(&committed.run(&["commit"], None));
+            assert!(!committed.root().join("var/lib/lifeboat/parked").exists());
+            assert!(committed.root().join(PUBLIC).join("library/book").exists());
+        }
+        ok(&case.run(&["undo"], None));
+        assert!(!public.is_symlink() && public.join("from-the-package").exists());
+        assert!(!case.root().join(PRIVATE).exists());
+    }
+}
+
+#[test]
+fn an_app_that_only_the_web_server_answers_for_is_none_that_works() {
+    static STATUS: std::sync::atomic::AtomicU16 = std::sync::atomic::AtomicU16::new(500);
+    if cannot_run() {
+        return;
+    }
+    let scene = dynamic();
+    let case = Case::new(&scene);
+    case.machine(&json!({"available": ["calibre"]}));
+    answering(&case, &STATUS);
+    let why = |run: &Run| Case::app(run, "calibre")["why"].as_str().unwrap_or_default().to_owned();
+    let run = case.finish();
+    assert_eq!(run.code, Some(75), "{} {}", run.stderr, run.json);
+    assert!(why(&run).contains("does not answer") && why(&run).contains("error 500"), "{}", why(&run));
+    case.machine(&json!({"refuses": true}));
+    STATUS.store(401, Ordering::Relaxed);
+    let run = case.finish();
+    assert!(why(&run).contains("calibre.service does not start"), "{}", why(&run));
+    case.machine(&json!({"refuses": false}));
+    ok(&case.finish());
+}

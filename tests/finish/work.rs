@@ -1,0 +1,219 @@
+//! The work itself: every app is finished, or it is said why not.
+
+use super::*;
+
+#[test]
+fn every_app_that_waits_is_finished_and_doing_it_again_changes_nothing() {
+    if cannot_run() {
+        return;
+    }
+    let scene = scene();
+    let case = Case::new(&scene);
+    let run = case.finish();
+    ok(&run);
+    assert_eq!(Case::app(&run, "gitweb")["stand"], "finished");
+    case.is_finished().unwrap();
+    assert_eq!(case.state()["reloaded"], 2, "the web server did not see the restored files of each app");
+    let shown = &case.freedombox()["notifications"]["lifeboat-restore"];
+    assert_eq!((&shown["title"], &shown["group"]), (&json!("Restore: 6 of 6 apps restored"), &json!("admin")));
+    assert!(shown["actions"].to_string().contains("dismiss"));
+    let asks = "please create users with these names: carol";
+    assert!(
+        shown["message"].as_str().unwrap().contains(asks) && run.json["besides"].to_string().contains(asks),
+        "{shown}"
+    );
+    // FreedomBox shows ten of them only.
+    let notes = case.freedombox()["notifications"].clone();
+    let is_seen = |(_, note): &(&String, &Value)| note["dismissed"] != json!(true);
+    let seen: Vec<&String> = notes.as_object().unwrap().iter().filter(is_seen).map(|(id, _)| id).collect();
+    assert!(notes.as_object().unwrap().len() > 1 && seen == ["lifeboat-restore"], "{seen:?}");
+    let logs = case.root().join("var/log/lifeboat");
+    assert_eq!(
+        sh(&format!("cd '{}'; stat -c '%a %n' . report.txt report.json", logs.display())),
+        "700 .\n600 report.txt\n600 report.json\n"
+    );
+    let report: Value = serde_json::from_slice(&fs::read(logs.join("report.json")).unwrap()).unwrap();
+    assert_eq!((&report["state"], &report["waiting"]), (&json!("restored"), &json!([])));
+    let before = (snapshot(&case.root()), case.log());
+    for _ in 0..2 {
+        ok(&case.finish());
+        ok(&case.run(&["finish", "--scheduled"], None));
+    }
+    assert_eq!(difference(&before.0, &snapshot(&case.root())), "");
+    assert_eq!((case.state()["stopped"].as_i64(), case.log()), (Some(1), before.1));
+}
+
+#[test]
+fn offline_the_queue_is_kept_and_the_box_stays_usable_until_packages_come() {
+    if cannot_run() {
+        return;
+    }
+    let scene = scene();
+    let case = Case::new(&scene);
+    case.machine(&json!({"online": false}));
+    for _ in 0..8 {
+        let run = case.finish();
+        assert_eq!(run.code, Some(75), "{} {}", run.stderr, run.json);
+        let app = Case::app(&run, "gitweb");
+        assert_eq!((&app["stand"], &app["failures"]), (&json!("waiting"), &json!(0)), "{app}");
+        assert!(app["why"].as_str().unwrap().contains("cannot be reached now"), "{app}");
+    }
+    assert_eq!((&case.state()["stopped"], &case.state()["up"]), (&json!(0), &json!(true)));
+    assert_eq!(case.state()["updates"], 8, "each run asks once, however many apps wait");
+    let shown = &case.freedombox()["notifications"]["lifeboat-restore"]["title"];
+    assert_eq!(shown, "Restore: 4 of 6 apps restored, 2 waiting");
+    let journal =
+        fs::read_to_string(case.root().join(format!("var/lib/lifeboat/restores/{}/journal", scene.plan))).unwrap();
+    assert_eq!(journal.matches("\"record\":\"stopped\"").count(), 2, "waiting fills the journal");
+    case.machine(&json!({"online": true}));
+    ok(&case.finish());
+    case.is_finished().unwrap();
+}
+
+#[test]
+fn an_app_whose_package_is_gone_stops_only_itself_and_its_data_stays() {
+    if cannot_run() {
+        return;
+    }
+    let scene = scene();
+    let case = Case::new(&scene);
+    case.machine(&json!({"available": ["miniflux", "postgresql"]}));
+    let run = case.finish();
+    assert_eq!(run.code, Some(1), "{} {}", run.stderr, run.json);
+    let app = Case::app(&run, "gitweb");
+    assert_eq!((&app["stand"], &app["parked"]), (&json!("not-restored"), &json!(true)));
+    assert!(app["why"].as_str().unwrap().contains("do not have gitweb"), "{app}");
+    assert!(case.rows().contains(NEW_ROWS));
+    let parked = "var/lib/lifeboat/parked/gitweb/var/lib/git/one.git/HEAD";
+    assert!(case.root().join(parked).exists());
+    let text = fs::read_to_string(case.root().join("var/log/lifeboat/report.txt")).unwrap();
+    assert!(text.contains("NOT restored: gitweb") && text.contains("/var/lib/lifeboat/parked/gitweb"), "{text}");
+    // The scheduled start leaves it alone; a person may ask again, and a commit does not remove the only copy.
+    assert_eq!(case.run(&["finish", "--scheduled"], None).code, Some(1));
+    ok(&case.run(&["commit"], None));
+    assert!(case.root().join(parked).exists());
+    case.machine(&json!({"available": NEEDED}));
+    ok(&case.finish());
+    assert!(case.root().join("var/lib/git/one.git/HEAD").exists());
+}
+
+#[test]
+fn an_app_that_fails_again_and_again_is_given_up_and_never_called_finished() {
+    if cannot_run() {
+        return;
+    }
+    let scene = scene();
+    let case = Case::new(&scene);
+    let refuse = case.root().join("var/lib/plinth/refuse-gitweb");
+    fs::write(&refuse, "").unwrap();
+    let mut codes = Vec::new();
+    for _ in 0..5 {
+        codes.push(case.finish().code);
+    }
+    assert_eq!(codes, [Some(75), Some(75), Some(75), Some(75), Some(1)]);
+    let status = case.run(&["status"], None);
+    let app = Case::app(&status, "gitweb");
+    assert_eq!((&app["stand"], &app["parked"]), (&json!("not-restored"), &json!(true)), "{app}");
+    assert!(app["why"].as_str().unwrap().contains("the package says no"), "{app}");
+    assert!(!status.json["done"].as_array().unwrap().contains(&json!("gitweb")));
+    assert!(case.rows().contains(NEW_ROWS), "the other app was held up");
+    fs::remove_file(refuse).unwrap();
+    ok(&case.finish());
+    case.is_finished().unwrap();
+}
+
+#[test]
+fn a_hook_that_fails_is_a_failure_and_an_app_that_does_not_answer_is_none_that_works() {
+    if cannot_run() {
+        return;
+    }
+    let scene = scene();
+    let case = Case::new(&scene);
+    let refuse = case.root().join("var/lib/plinth/refuse-import");
+    fs::write(&refuse, "").unwrap();
+    let run = case.finish();
+    assert_eq!(run.code, Some(75), "{} {}", run.stderr, run.json);
+    let why = Case::app(&run, "miniflux")["why"].as_str().unwrap().to_owned();
+    assert!(why.contains("restore_post") && why.contains("the server is down"), "{why}");
+    assert_eq!(Case::app(&run, "gitweb")["stand"], "finished");
+    fs::remove_file(refuse).unwrap();
+    let broken = case.root().join("var/lib/plinth/broken-miniflux");
+    // Broken from now on: what was broken before the restore does not count.
+    fs::write(&broken, "").unwrap();
+    let run = case.finish();
+    assert_eq!(run.code, Some(75), "{} {}", run.stderr, run.json);
+    let why = Case::app(&run, "miniflux")["why"].as_str().unwrap().to_owned();
+    assert!(why.contains("does not answer") && !why.contains("always broken"), "{why}");
+    let hooks = case.log().iter().filter(|line| *line == "hook miniflux").count();
+    fs::remove_file(broken).unwrap();
+    ok(&case.finish());
+    assert_eq!(case.log().iter().filter(|line| *line == "hook miniflux").count(), hooks, "it was imported again");
+}
+
+#[test]
+fn an_interrupted_installation_is_repaired_before_anything_else() {
+    if cannot_run() {
+        return;
+    }
+    let scene = scene();
+    let case = Case::new(&scene);
+    case.machine(&json!({"interrupted": ["minidlna"], "up": false}));
+    // Root made the database, and FreedomBox's service cannot start with it.
+    sh(&format!("chown 0:0 '{}'", case.root().join("var/lib/plinth/plinth.sqlite3").display()));
+    ok(&case.finish());
+    case.is_finished().unwrap();
+    let owner = sh(&format!("stat -c %u '{}'", case.root().join("var/lib/plinth/plinth.sqlite3").display()));
+    assert_eq!(owner.trim(), "130");
+}
+
+#[test]
+fn a_dump_of_an_earlier_backup_is_never_imported() {
+    if cannot_run() {
+        return;
+    }
+    let scene = scene();
+    let mut without = scene_parts(&scene);
+    let source = scene.dir.path().join("source");
+    fs::remove_file(source.join(STALE)).unwrap();
+    without.backup = without.dir.path().join("backup.tar.gz");
+    let apps: Vec<_> = APPS
+        .into_iter()
+        .map(|(name, version, dirs, files)| (name, version, dirs, if name == "miniflux" { &files[..1] } else { files }))
+        .collect();
+    pack(&source, &apps, &without.backup);
+    let case = Case::unrestored(&scene);
+    let restore = |more: &[&str]| {
+        let mut args = vec!["restore", "--from", without.backup.to_str().unwrap(), "--accept-damage"];
+        args.extend(["--program", scene.program.to_str().unwrap()]);
+        args.extend(more);
+        case.run(&args, None)
+    };
+    let refused = restore(&["--consent", "0123456789abcdef"]);
+    let sentence = refused.json["failure"]["sentence"].as_str().unwrap().to_owned();
+    let plan = sentence.split("the plan is now ").nth(1).unwrap()[..16].to_owned();
+    let run = restore(&["--consent", &plan]);
+    assert_eq!(run.code, Some(16), "{} {}", run.stderr, run.json);
+    for _ in 0..5 {
+        case.finish();
+    }
+    assert_eq!(case.rows(), "empty\n");
+    let status = case.run(&["status"], None);
+    assert_eq!(Case::app(&status, "miniflux")["stand"], "not-restored");
+    assert_eq!(Case::app(&status, "gitweb")["stand"], "finished");
+}
+
+/// What is in its place already is in nobody's hands: FreedomBox has set the app up and does not look at its data again.
+#[test]
+fn data_of_another_release_that_is_in_its_place_is_upgraded_and_checked() {
+    if cannot_run() {
+        return;
+    }
+    let apps = [("radicale", 3, &["etc/radicale", "var/lib/radicale"] as &[&str], &[] as &[&str])];
+    let scene = Scene::with(&apps, |_| {}, |_| {});
+    let case = Case::new(&scene);
+    assert!(case.root().join("var/lib/radicale/link.ics").exists(), "it is not in its place before the box starts");
+    let run = case.finish();
+    ok(&run);
+    assert_eq!(Case::app(&run, "radicale")["stand"], "finished");
+    assert!(case.log().contains(&"hook radicale".to_owned()), "{:?}", case.log());
+}
