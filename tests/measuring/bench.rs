@@ -9,6 +9,7 @@
 use ctr::cipher::{KeyIvInit, StreamCipher};
 use hmac::{Hmac, KeyInit, Mac};
 use lifeboat::model::entry::{Entry, EntryKind};
+use lifeboat::model::path::RelPath;
 use lifeboat::model::progress::Silent;
 use lifeboat::model::secret::Secret;
 use lifeboat::source::{self, Unlock, VisitError, Visitor};
@@ -19,6 +20,7 @@ use std::hint::black_box;
 use std::io::{self, BufRead};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::rc::Rc;
 
 /// Length of the pieces that the primitives work on: what borg makes on average.
 const PIECE: usize = 2 << 20;
@@ -47,7 +49,7 @@ impl Unlock for Passphrase<'_> {
 fn extract(location: &str, out: &str, passphrase: &str) {
     let mut archive = source::open_location(Path::new(location), None, &mut Passphrase(passphrase)).unwrap();
     let root = Dir::open(Path::new(out)).unwrap();
-    let mut extractor = Extractor { root, directories: Vec::new(), failure: None };
+    let mut extractor = Extractor { root, latest: None, directories: Vec::new(), failure: None };
     let ending = archive.read(&mut extractor, &Silent);
     if let Some(failure) = extractor.failure.take() {
         panic!("{failure}");
@@ -62,6 +64,7 @@ fn extract(location: &str, out: &str, passphrase: &str) {
 /// Writes every entry.
 struct Extractor {
     root: Dir,
+    latest: Option<(Option<RelPath>, Rc<Dir>)>,
     directories: Vec<Entry>,
     failure: Option<io::Error>,
 }
@@ -76,17 +79,31 @@ impl Visitor for Extractor {
 }
 
 impl Extractor {
-    fn write(&mut self, entry: &Entry, content: &mut dyn BufRead) -> io::Result<()> {
-        let name = entry.path.file_name();
-        let parent = match self.root.parent(&entry.path) {
+    /// The directory of an entry, made where it is missing. Like a restore, it keeps the one that was used last.
+    fn parent(&mut self, path: &RelPath) -> io::Result<Rc<Dir>> {
+        let above = path.parent();
+        if let Some((latest, dir)) = &self.latest
+            && *latest == above
+        {
+            return Ok(Rc::clone(dir));
+        }
+        let dir = match self.root.parent(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                for above in entry.path.ancestors() {
+                for above in path.ancestors() {
                     self.root.parent(&above)?.make_child(above.file_name())?;
                 }
-                self.root.parent(&entry.path)?
+                self.root.parent(path)?
             }
             other => other?,
         };
+        let dir = Rc::new(dir);
+        self.latest = Some((above, Rc::clone(&dir)));
+        Ok(dir)
+    }
+
+    fn write(&mut self, entry: &Entry, content: &mut dyn BufRead) -> io::Result<()> {
+        let name = entry.path.file_name();
+        let parent = self.parent(&entry.path)?;
         match &entry.kind {
             EntryKind::Directory => {
                 parent.make_child(name)?;
