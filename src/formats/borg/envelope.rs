@@ -103,7 +103,12 @@ impl Opener {
         let Some((code, nonce)) = seal.filter(|(_, nonce)| nonce.len() == SEAL - 32) else {
             return Err(Malformed::new("it is too short for its authentication code"));
         };
-        let mut sum = Sum::new(mode.digest, self.authentication.as_ref(), &secrets.authentication);
+        let mut sum = match (mode.digest, &self.authentication) {
+            (DigestKind::Hmac, Some(prepared)) => Sum::Hmac(prepared.clone()),
+            (DigestKind::Blake, _) => Sum::blake(&secrets.authentication),
+            // Never without a key: that anybody could make.
+            _ => return Err(Malformed::new("its authentication code is wrong")),
+        };
         sum.update(nonce);
         let mut counter = [0; 16];
         counter.iter_mut().skip(8).zip(nonce).for_each(|(to, from)| *to = *from);
@@ -121,8 +126,11 @@ impl Opener {
 
     /// The id of plain content that comes in parts.
     pub fn identity(&self) -> Sum {
-        let key = self.secrets.as_ref().map_or(&[][..], |secrets| &secrets.identity);
-        Sum::new(self.mode.digest, self.identity.as_ref(), key)
+        match (self.mode.digest, &self.identity, &self.secrets) {
+            (DigestKind::Hmac, Some(prepared), _) => Sum::Hmac(prepared.clone()),
+            (DigestKind::Blake, _, Some(secrets)) => Sum::blake(&secrets.identity),
+            _ => Sum::Sha(Sha256::new()),
+        }
     }
 }
 
@@ -155,38 +163,36 @@ impl Opening {
 }
 
 /// One of borg's digests in the making.
-pub struct Sum(Digesting);
-
-enum Digesting {
+pub enum Sum {
+    /// SHA-256.
     Sha(Sha256),
+    /// HMAC-SHA-256.
     Hmac(Hmac<Sha256>),
+    /// BLAKE2b-256.
     Blake(Blake2b256),
 }
 
 impl Sum {
-    fn new(kind: DigestKind, prepared: Option<&Hmac<Sha256>>, key: &[u8]) -> Sum {
-        Sum(match (kind, prepared) {
-            (DigestKind::Hmac, Some(prepared)) => Digesting::Hmac(prepared.clone()),
-            (DigestKind::Blake, _) => Digesting::Blake(Blake2b256::new().chain_update(key)),
-            _ => Digesting::Sha(Sha256::new()),
-        })
+    /// Borg puts the key before the content.
+    fn blake(key: &[u8]) -> Sum {
+        Sum::Blake(Blake2b256::new().chain_update(key))
     }
 
     /// Takes the next part.
     pub fn update(&mut self, part: &[u8]) {
-        match &mut self.0 {
-            Digesting::Sha(sum) => Digest::update(sum, part),
-            Digesting::Hmac(sum) => Mac::update(sum, part),
-            Digesting::Blake(sum) => Digest::update(sum, part),
+        match self {
+            Sum::Sha(sum) => Digest::update(sum, part),
+            Sum::Hmac(sum) => Mac::update(sum, part),
+            Sum::Blake(sum) => Digest::update(sum, part),
         }
     }
 
     /// The digest.
     pub fn finish(self) -> [u8; 32] {
-        match self.0 {
-            Digesting::Sha(sum) => sum.finalize().into(),
-            Digesting::Hmac(sum) => sum.finalize().into_bytes().into(),
-            Digesting::Blake(sum) => sum.finalize().into(),
+        match self {
+            Sum::Sha(sum) => sum.finalize().into(),
+            Sum::Hmac(sum) => sum.finalize().into_bytes().into(),
+            Sum::Blake(sum) => sum.finalize().into(),
         }
     }
 }
