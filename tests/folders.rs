@@ -12,7 +12,6 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A new box that runs, and the old one.
 struct Case<'s> {
@@ -71,20 +70,7 @@ fn scene() -> Scene {
 
 impl Case<'_> {
     fn new(scene: &Scene) -> Case<'_> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let dir = scene.dir.path().join(format!("case{}", COUNT.fetch_add(1, Ordering::Relaxed)));
-        let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/finish");
-        sh(&format!(
-            "mkdir -p '{0}/package'; cp -a '{1}' '{0}/box'; cp -a '{2}/bin' '{0}/bin'; cp -a '{2}/plinth' '{0}/package/'
-             cd '{0}/bin'; for name in systemctl apt-get dpkg getent timedatectl nmcli; do cp machine $name; done",
-            dir.display(),
-            scene.original().display(),
-            here.display()
-        ));
-        let needed = ["gitweb", "miniflux", "postgresql"];
-        let machine = json!({"online": true, "available": needed, "up": true, "stopped": 0, "interrupted": []});
-        fs::write(dir.join("machine.json"), machine.to_string()).unwrap();
-        Case { scene, dir }
+        Case { scene, dir: scene.running() }
     }
 
     fn root(&self) -> PathBuf {

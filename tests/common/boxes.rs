@@ -262,6 +262,27 @@ impl Scene {
         Scene::with(&APPS, |_| {}, |_| {})
     }
 
+    /// A folder of its own with a copy of the box as it was, with programs and a FreedomBox that are none
+    /// (`tests/finish`) beside it: a box that runs.
+    pub fn running(&self) -> PathBuf {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let dir = self.dir.path().join(format!("case{}", COUNT.fetch_add(1, Ordering::Relaxed)));
+        let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/finish");
+        sh(&format!(
+            "mkdir -p '{0}/package'; cp -a '{1}' '{0}/box'; cp -a '{2}/bin' '{0}/bin'; cp -a '{2}/plinth' '{0}/package/'
+             cd '{0}/bin'; for name in systemctl apt-get dpkg getent timedatectl nmcli; do cp machine $name; done",
+            dir.display(),
+            self.original().display(),
+            here.display()
+        ));
+        let needed = ["gitweb", "miniflux", "postgresql"];
+        let machine = serde_json::json!({
+            "online": true, "available": needed, "up": true, "stopped": 0, "interrupted": [],
+        });
+        fs::write(dir.join("machine.json"), machine.to_string()).unwrap();
+        dir
+    }
+
     /// A scene with changes to the box and to the tree that is backed up.
     pub fn with(apps: &[App], on_box: impl Fn(&Path), on_source: impl Fn(&Path)) -> Scene {
         let dir = scratch();

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// A running box: its directory, its programs beside it, and what they did.
@@ -60,19 +60,7 @@ impl Case {
     }
 
     fn unrestored(scene: &Scene) -> Case {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let dir = scene.dir.path().join(format!("case{}", COUNT.fetch_add(1, Ordering::Relaxed)));
-        let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/finish");
-        sh(&format!(
-            "mkdir -p '{0}/package'; cp -a '{1}' '{0}/box'; cp -a '{2}/bin' '{0}/bin'; cp -a '{2}/plinth' '{0}/package/'
-             cd '{0}/bin'; for name in systemctl apt-get dpkg getent timedatectl nmcli; do cp machine $name; done",
-            dir.display(),
-            scene.original().display(),
-            here.display()
-        ));
-        let case = Case { dir };
-        case.machine(&json!({"online": true, "available": NEEDED, "up": true, "stopped": 0, "interrupted": []}));
-        case
+        Case { dir: scene.running() }
     }
 
     fn root(&self) -> PathBuf {
