@@ -100,9 +100,11 @@ impl<'a> Ahead<'a> {
 
     /// The next item, whose pieces are the next ones to take.
     pub(super) fn next_item(&mut self, visitor: &mut dyn Visitor) -> Result<Option<Planned>, ReadError> {
-        // Beyond the next item, there must be enough to keep the threads busy until the one after.
+        // Beyond the next item, however long it is, there must be enough to keep the threads busy until the one after.
         let is_enough = |ahead: &Self| {
-            ahead.queue.len() >= MOST_ITEMS || ahead.length >= MOST_LENGTH || ahead.content >= ahead.window
+            let next = ahead.queue.front().map_or(0, |next| next.bytes);
+            let beyond = ahead.content.saturating_sub(next);
+            ahead.queue.len() >= MOST_ITEMS || ahead.length >= MOST_LENGTH || beyond >= ahead.window
         };
         while self.end.is_none() && (self.queue.is_empty() || !is_enough(self)) {
             match self.items.next_item() {
