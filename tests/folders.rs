@@ -111,6 +111,13 @@ impl Case<'_> {
         fs::read_to_string(self.root().join(path)).unwrap_or_else(|error| format!("{path}: {error}"))
     }
 
+    /// As the next boot does.
+    fn start_service(&self) {
+        let path = self.dir.join("machine.json");
+        let machine = fs::read_to_string(&path).unwrap().replace("\"up\": false", "\"up\": true");
+        fs::write(path, machine).unwrap();
+    }
+
     fn add_user(&self, line: &str) {
         sh(&format!("printf '{line}\\n' >> '{}'", self.root().join("etc/passwd").display()));
     }
@@ -229,9 +236,7 @@ fn a_power_cut_while_folders_come_or_go_ends_with_all_of_them_or_none() {
         if cut.code.is_some() {
             return Err(format!("{fault}: was not cut: {}", cut.stderr));
         }
-        let machine =
-            fs::read_to_string(case.dir.join("machine.json")).unwrap().replace("\"up\": false", "\"up\": true");
-        fs::write(case.dir.join("machine.json"), machine).unwrap();
+        case.start_service();
         let (again, expected) = if *comes { ("finish", &after) } else { ("undo", &before) };
         let run = case.run(&[again], None, None);
         let files = case.files();
@@ -243,6 +248,46 @@ fn a_power_cut_while_folders_come_or_go_ends_with_all_of_them_or_none() {
         if undone { Ok(()) } else { Err(format!("{fault}: {}", difference(&before, &case.files()))) }
     });
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What btrfs may show after the power was cut in the middle of a move: one file at both of its names.
+#[test]
+fn half_of_a_move_of_a_folder_is_gone_on_from_and_undone() {
+    if boxes::cannot_run() {
+        return;
+    }
+    let scene = scene();
+    let moves = [("notes.txt", "notes.txt.from-old-box"), ("photos/old.jpg", "photos/old.jpg")];
+    let (mut nth, mut left) = (1, vec!["undo", "finish"]);
+    while let Some(then) = left.last() {
+        let case = Case::restored(&scene);
+        let before = case.files();
+        let places = moves.map(|(from, to)| {
+            let parked = case.root().join("var/lib/lifeboat/parked/folders/home/zoe").join(from);
+            (parked, case.root().join("home/zoe").join(to))
+        });
+        let cut = case.run(&["finish"], Some(&format!("merge.after:{nth}:kill")), None);
+        assert_eq!(cut.code, None, "{nth}: was not cut: {}", cut.stderr);
+        if !places.iter().all(|(_, live)| live.exists()) {
+            nth += 1;
+            continue;
+        }
+        for (parked, live) in &places {
+            fs::hard_link(live, parked).unwrap();
+        }
+        case.start_service();
+        if *then == "finish" {
+            let run = case.run(&["finish"], None, None);
+            assert_eq!(run.code, Some(0), "{} {}", run.stderr, run.json);
+            assert!(!places.iter().any(|(parked, _)| parked.exists()), "half of the move was kept");
+            let besides = sh(&format!("cd '{}'; find home -name '*.from-old-box*'", case.root().display()));
+            assert_eq!(besides, "home/zoe/notes.txt.from-old-box\n");
+        }
+        let run = case.run(&["undo"], None, None);
+        assert_eq!(run.code, Some(0), "{} {}", run.stderr, run.json);
+        assert_eq!(difference(&before, &case.files()), "");
+        left.pop();
+    }
 }
 
 #[test]

@@ -202,8 +202,10 @@ impl Look<'_> {
                 }
                 Ok(())
             }
+            // Half of a move that the power cut: the file is at both names, and the parked one has to go.
+            Some(there) if are_one(own, there) => self.bring(parked, live, own, false),
             Some(there) if self.is_same(parked, own, live, there)? => Ok(()),
-            Some(_) => match self.free_name(live)? {
+            Some(_) => match self.free_name(live, own)? {
                 Some(beside) => self.bring(parked, &beside, own, true),
                 None => {
                     self.stuck.push((live.clone(), "there is another one, and no free name beside it"));
@@ -227,10 +229,8 @@ impl Look<'_> {
     fn is_same(&self, parked: &RelPath, own: Stat, live: &RelPath, there: Stat) -> io::Result<bool> {
         let (store, at) = (self.root.parent(parked)?, self.root.parent(live)?);
         let (from, to) = (parked.file_name(), live.file_name());
-        if (own.dev, own.ino) == (there.dev, there.ino) || own.kind != there.kind {
-            return Ok(false);
-        }
         Ok(match own.kind {
+            kind if kind != there.kind => false,
             Kind::File if own.size == there.size => {
                 tree::hash(store.read_file(from)?)? == tree::hash(at.read_file(to)?)?
             }
@@ -239,7 +239,8 @@ impl Look<'_> {
         })
     }
 
-    fn free_name(&self, live: &RelPath) -> io::Result<Option<RelPath>> {
+    /// A name beside something else that nothing has, or this one already, by half of a move.
+    fn free_name(&self, live: &RelPath, own: Stat) -> io::Result<Option<RelPath>> {
         for number in 1..=MOST_BESIDE {
             let mut raw = [live.as_bytes(), BESIDE].concat();
             if number > 1 {
@@ -247,11 +248,15 @@ impl Look<'_> {
             }
             match RelPath::parse(&raw) {
                 Ok(path) if path.file_name().len() > LONGEST_NAME => return Ok(None),
-                Ok(path) if self.root.stat(&path)?.is_none() => return Ok(Some(path)),
+                Ok(path) if self.root.stat(&path)?.is_none_or(|there| are_one(own, there)) => return Ok(Some(path)),
                 Ok(_) => {}
                 Err(_) => return Ok(None),
             }
         }
         Ok(None)
     }
+}
+
+fn are_one(staged: Stat, live: Stat) -> bool {
+    Names { staged: Some(staged), live: Some(live) }.are_one()
 }
