@@ -189,6 +189,7 @@ def manifest(app, history, releases, additions):
         'releases': entries,
         'dropins': sorted(dropins),
         'renames': additions.get('renames', app, []),
+        'ahead': additions.get('ahead', app, {}),
         'users': additions.get('users', app, []),
         'database': database,
         'settings_file': settings_file(app) if any(entry['settings'] for entry in ranges) else None,
@@ -215,6 +216,8 @@ def check(app, releases):
     if app['database'] and app['database']['dump'] not in paths:
         raise Contradiction(f'{app["id"]}: its dump was never backed up')
 
+    if not set(app['ahead'].values()) <= {entry['first_version'] for entry in app['backups']}:
+        raise Contradiction(f'{app["id"]}: no range begins with the version that a Debian release is ahead to')
     if not set(app['imported_here']) <= paths:
         raise Contradiction(f'{app["id"]}: what is imported here was never backed up')
 

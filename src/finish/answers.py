@@ -3,6 +3,7 @@
 Part of driver.py. Changes nothing, but starts services that only run when somebody needs them.
 """
 import http.client
+import os
 import re
 import socket
 import ssl
@@ -17,11 +18,28 @@ from ground import inside, module, reason, run
 LONGEST_DIAGNOSTICS = 45
 
 
+# Units that Debian renamed, and FreedomBox of the same Debian release still calls by the old name.
+RENAMED = {'minetest-server.service': 'luanti-server.service'}
+
+
+def called_here(unit):
+    """A unit's full name, by the name that it has on this box."""
+    unit = unit if '.' in unit else f'{unit}.service'
+    folder = inside('/usr/lib/systemd/system')
+    new = RENAMED.get(unit)
+    return new if new and (folder / new).exists() and not (folder / unit).exists() else unit
+
+
+def renamed(names):
+    """Units that are none by these names, which FreedomBox uses: it neither stops nor starts them."""
+    full = [name if '.' in name else f'{name}.service' for name in names]
+    return [called_here(name) for name in full if called_here(name) != name]
+
+
 def units(app):
     """The app's own units."""
     kind = module('daemon').Daemon
-    return [part.unit if '.' in part.unit else f'{part.unit}.service'
-            for part in app.components.values() if isinstance(part, kind)]
+    return [called_here(part.unit) for part in app.components.values() if isinstance(part, kind)]
 
 
 def shown(unit, *properties):
@@ -75,8 +93,10 @@ def diagnose(app):
     return failed
 
 
-def unused(app):
-    """Restored data that this box does not use."""
+def unused(app, placed=()):
+    """Restored data that this box does not use; `placed` are the paths that were restored."""
+    if app == 'minetest':
+        return unread_worlds(worlds(placed))
     settings = inside('/etc/dbconfig-common/roundcube.conf')
     if app == 'roundcube' and settings.exists():
         kind = re.search(r"^dbc_dbtype='(\w*)'", settings.read_text(encoding='utf-8', errors='replace'), re.MULTILINE)
@@ -84,6 +104,42 @@ def unused(app):
             return [f'Roundcube uses a {kind.group(1)} database on this box, not the restored one of SQLite; '
                     'no backup of FreedomBox holds that']
     return []
+
+
+def worlds(placed):
+    """The folders of Luanti's worlds below these paths."""
+    return sorted(mark.parent for path in placed if inside(path).is_dir() for mark in inside(path).glob('worlds/*/world.mt'))
+
+
+def unread_worlds(came):
+    """Asks the server of Luanti itself: one of the worlds that came has to be the one whose files it has open. A world
+    whose map is in no file of its own cannot be asked for."""
+    unit = next((unit for unit in ('luanti-server.service', 'minetest-server.service')
+                 if inside(f'/usr/lib/systemd/system/{unit}').exists()), None)
+    kept = re.compile(r'^\s*backend\s*=\s*(sqlite3|leveldb)\s*$', re.MULTILINE)
+    came = [world for world in came if kept.search((world / 'world.mt').read_text(encoding='utf-8', errors='replace'))]
+    facts = shown(unit, 'UnitFileState', 'ActiveState', 'MainPID') if unit and came else {}
+    if not facts or facts.get('UnitFileState') != 'enabled' and facts.get('ActiveState') != 'active':
+        return []
+    process = facts.get('MainPID', '0')
+    if facts.get('ActiveState') != 'active' or process == '0':
+        return [f'{unit} does not run']
+    own = {(stat.st_dev, stat.st_ino) for world in came for part in world.rglob('*') for stat in [part.stat()]
+           if part.is_file()}
+    try:
+        handles = os.scandir(inside(f'/proc/{process}/fd'))
+        is_read = any((stat.st_dev, stat.st_ino) in own for stat in map(looked_at, handles) if stat)
+    except OSError:
+        is_read = False
+    return [] if is_read else [f'{unit} plays none of the restored worlds ({", ".join(world.name for world in came)})']
+
+
+def looked_at(handle):
+    """What an open file is; `None` for one that was closed meanwhile."""
+    try:
+        return handle.stat()
+    except OSError:
+        return None
 
 
 class Within(urllib.request.HTTPRedirectHandler):

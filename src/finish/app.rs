@@ -101,16 +101,16 @@ pub(super) fn work(restore: &mut Restore, driver: &mut Driver, app: &AppPlan) ->
         restore.root().sync_filesystem().map_err(doing("writing the app's data to the disk"))?;
         done(restore, &app.name, Part::Restore)?;
     }
+    let own = restore.plan().steps.iter().filter(|step| step.app == app.name);
+    let placed: Vec<String> = own.map(|step| format!("/{}", step.destination)).collect();
     if reached < Some(Part::Migrate) {
-        let own = restore.plan().steps.iter().filter(|step| step.app == app.name);
-        let placed: Vec<String> = own.map(|step| format!("/{}", step.destination)).collect();
         if let Some(what) = in_part(Part::Migrate, driver.migrate(id, &placed))? {
             restore.record(Record::Noted { app: app.name.clone(), what })?;
         }
         done(restore, &app.name, Part::Migrate)?;
     }
     let known = failing(restore, &app.name).unwrap_or_default();
-    let answers = in_part(Part::Check, driver.check(id, pace::patience(), &known))?;
+    let answers = in_part(Part::Check, driver.check(id, pace::patience(), &known, &placed))?;
     if !answers.new.is_empty() {
         return Err(Trouble::Failed(format!(
             "its data is in place, but it does not answer: {}",
@@ -153,6 +153,9 @@ pub(super) fn take_back(restore: &mut Restore, driver: &mut Driver, app: &AppPla
     if !driver.look(id)?.is_set_up || (imported && kept.is_empty()) {
         restore.undo_app(&app.name)?;
     } else {
+        if imported {
+            driver.take_out(id, &format!("/{}", restore.kept_of(&app.name)?))?;
+        }
         let mut stopped = None;
         let mut put = |moment: &Moment| {
             let back = restore.undo_app(&app.name).and_then(|()| offer(restore, &app.name, &kept, &moment.dumps));
@@ -174,9 +177,11 @@ pub(super) fn take_back(restore: &mut Restore, driver: &mut Driver, app: &AppPla
     Ok(())
 }
 
-/// Whether FreedomBox imports a database or settings when it restores the app, and had something to import.
+/// Whether a database or settings are imported when the app is restored, by FreedomBox or here.
 pub(super) fn imports(app: &AppPlan) -> bool {
-    manifest::find(&app.name).is_some_and(|known| known.database.is_some() || known.settings_file.is_some())
+    manifest::find(&app.name).is_some_and(|known| {
+        known.database.is_some() || known.settings_file.is_some() || !known.imported_here.is_empty()
+    })
 }
 
 fn done(restore: &mut Restore, app: &AppId, part: Part) -> Result<(), RestoreError> {

@@ -10,15 +10,16 @@ import importlib
 import json
 import logging
 import os
+import pathlib
 import re
-import shutil
 import sys
 import threading
 import time
 
 import ground
-from answers import diagnose, fetch, started_by_sockets, state_directories, unanswered, unused
-from ground import PACKAGE, Failed, inside, module, must, reason, run
+from answers import (called_here, diagnose, fetch, renamed, started_by_sockets, state_directories, unanswered, unused,
+                     worlds)
+from ground import PACKAGE, Failed, inside, module, must, reason, run, write
 
 DUMPS = '/var/lib/plinth/backups-data/'
 
@@ -168,6 +169,8 @@ class Box:
         """Dump the database or the settings that the app has now; the paths of the dumps."""
         component = self.component(self.app(app))
         dumps = self.dumps(component)
+        if not dumps and app in SAVES:
+            return {'dumps': SAVES[app]()}
         for path in dumps:
             inside(path).unlink(missing_ok=True)
         packet = module('modules.backups.api').Packet('backup', 'apps', '/', [component])
@@ -198,6 +201,8 @@ class Box:
             # FreedomBox stops the socket. A service that it started would go on with the old files.
             for service in started_by_sockets(self.app(app)):
                 run('systemctl', 'stop', service)
+            for service in renamed(names(component)):
+                must('systemctl', 'stop', service)
             states = state_directories(self.app(app))
             answer = self.ask({'ask': 'place', 'dumps': self.dumps(component), 'states': states})
             if not answer.get('placed'):
@@ -224,15 +229,23 @@ class Box:
         reload_web_server()
         return {}
 
+    def do_take_out(self, app, kept):
+        """Take out again what was imported here and not by FreedomBox: it does not do that either. `kept` is the folder
+        with what the app had before."""
+        step = TAKEN_OUT.get(app)
+        if step is not None and not self.dumps(self.component(self.app(app))):
+            step(inside(kept))
+        return {}
+
     def do_migrate(self, app, placed):
         """What the app itself has to do with data of an older release, and FreedomBox does not do after a restore."""
         step = MIGRATIONS.get(app)
         return {'note': step(placed) if step is not None else None}
 
-    def do_check(self, app, patience, known, settling=0):
-        """Whether the app answers: FreedomBox's own diagnostics, its pages, and the app itself behind the web server.
-        Failures that were `known` before count only where a page is behind them. A service that was started just now gets
-        `settling` seconds to answer."""
+    def do_check(self, app, patience, known, settling=0, placed=()):
+        """Whether the app answers: FreedomBox's own diagnostics, its pages, and the app itself behind the web server; and
+        whether it uses what was `placed`. Failures that were `known` before count only where a page is behind them. A
+        service that was started just now gets `settling` seconds to answer."""
         found = self.app(app)
         end, settled = time.monotonic() + patience, time.monotonic() + settling
         while True:
@@ -240,7 +253,7 @@ class Box:
             if found.is_enabled():
                 failed, pages, silent = diagnose(found), fetch(found), unanswered(found)
                 failed.update(silent)
-            new = [text for name, text in failed.items() if name not in known] + unused(app)
+            new = [text for name, text in failed.items() if name not in known] + unused(app, placed)
             now = time.monotonic()
             if (not new and not pages or now >= end) and (not silent or now >= settled):
                 return {'failed': sorted(failed), 'new': new + list(pages.values()), 'enabled': found.is_enabled()}
@@ -290,10 +303,15 @@ def help_ejabberd(done):
             waited = 0
 
 
+def names(component):
+    """The units that FreedomBox stops for a backup, as it calls them."""
+    return [service for service in component.services if isinstance(service, str)]
+
+
 def wake(component):
     """Start what is enabled and was left stopped: up to 23.19 an error in between leaves services stopped."""
-    for service in component.services:
-        if isinstance(service, str) and run('systemctl', 'is-enabled', '--quiet', service).returncode == 0:
+    for service in map(called_here, names(component)):
+        if run('systemctl', 'is-enabled', '--quiet', service).returncode == 0:
             if run('systemctl', 'is-active', '--quiet', service).returncode != 0:
                 # It may have failed too often in a row while its data was not there.
                 run('systemctl', 'reset-failed', service)
@@ -381,29 +399,13 @@ def migrate_wordpress(placed):
 
 
 def migrate_minetest(placed):
-    # Up to 25.17 FreedomBox keeps worlds where the server of Debian 12 reads them. The one of Debian 13 reads others.
-    old = '/var/games/minetest-server'
-    if old in placed and inside('/usr/lib/systemd/system/luanti-server.service').exists():
-        return (f'ATTENTION: its worlds are in {old}/.minetest, where this FreedomBox expects them, but the server of '
-                'this Debian reads those in /var/lib/private/luanti/default; move them there by hand')
-    return None
-
-
-def migrate_mumble(placed):
-    # Up to 26.3 FreedomBox restores the settings to where Debian 12's server reads them. The one of Debian 13 reads others.
-    old, new = '/etc/mumble-server.ini', inside('/etc/mumble/mumble-server.ini')
-    if old not in placed or not new.exists():
-        return None
-    before = new.with_name(f'{new.name}.before-restore')
-    if not before.exists():
-        shutil.copy2(new, before)
-    # It keeps its owner and mode, which let the server read it.
-    shutil.copyfile(inside(old), new)
-    module('modules.mumble.privileged').setup()
-    if run('systemctl', 'is-enabled', '--quiet', 'mumble-server.service').returncode == 0:
-        run('systemctl', 'reset-failed', 'mumble-server.service')
-        must('systemctl', 'restart', 'mumble-server.service')
-    return f'its settings are those of the backup; those that this box had are in {before}'
+    came = [world.name for world in worlds(placed)]
+    notes = [f'its worlds came ({", ".join(came)}); the server plays one of them'] if len(came) > 1 else []
+    settings = '/etc/luanti/default.conf'
+    if settings in placed and renamed(['minetest-server']):
+        notes.append(f'its settings are in {settings}, which the server reads; the page of this FreedomBox shows and '
+                     'changes others, which nothing reads')
+    return '; '.join(notes) or None
 
 
 def migrate_nextcloud(placed):
@@ -419,18 +421,44 @@ def migrate_roundcube(placed):
         must('runuser', '-u', 'www-data', '--', str(update), '--dir=/usr/share/roundcube/SQL', '--package=roundcube', cwd='/')
 
 
+SHARES = f'{DUMPS}samba-shares-dump.conf'
+
+
+def shares_in(dump):
+    """The names of the shares in what `net conf list` printed."""
+    named = re.findall(r'^\[(.+)\]\s*$', dump.read_text(encoding='utf-8', errors='replace'), re.MULTILINE)
+    return [name for name in named if name.lower() != 'global']
+
+
+def shares_here():
+    return {name.lower() for name in must('net', 'conf', 'listshares').splitlines()}
+
+
+def save_samba():
+    inside(SHARES).parent.mkdir(exist_ok=True)
+    write(inside(SHARES), must('net', 'conf', 'list'))
+    return [SHARES]
+
+
 def migrate_samba(placed):
     # FreedomBox has shares in its backups until 24.20 only. One that is here already stays as it is.
-    name = f'{DUMPS}samba-shares-dump.conf'
-    if name not in placed:
+    if SHARES not in placed:
         return None
-    dump = inside(name)
-    here = {name.lower() for name in must('net', 'conf', 'listshares').splitlines()} | {'global'}
-    named = re.findall(r'^\[(.+)\]\s*$', dump.read_text(encoding='utf-8', errors='replace'), re.MULTILINE)
-    came = [name for name in named if name.lower() not in here]
+    here = shares_here()
+    came = [name for name in shares_in(inside(SHARES)) if name.lower() not in here]
     for name in came:
-        must('net', 'conf', 'import', str(dump), name)
+        must('net', 'conf', 'import', str(inside(SHARES)), name)
     return f'its shares came ({", ".join(came)}), and are empty until the disks with their folders are here' if came else None
+
+
+def take_out_samba(kept):
+    before = kept / pathlib.Path(SHARES).name
+    if not before.exists() or not inside(SHARES).exists():
+        return
+    own, here = {name.lower() for name in shares_in(before)}, shares_here()
+    for name in shares_in(inside(SHARES)):
+        if name.lower() not in own and name.lower() in here:
+            must('net', 'conf', 'delshare', name)
 
 
 def migrate_sharing(placed):
@@ -444,10 +472,11 @@ def migrate_ttrss(placed):
         must('runuser', '-u', 'www-data', '--', 'php', str(update), '--update-schema=force-yes', cwd='/')
 
 
+SAVES = {'samba': save_samba}
+TAKEN_OUT = {'samba': take_out_samba}
 MIGRATIONS = {
     'mediawiki': migrate_mediawiki,
     'minetest': migrate_minetest,
-    'mumble': migrate_mumble,
     'nextcloud': migrate_nextcloud,
     'roundcube': migrate_roundcube,
     'samba': migrate_samba,

@@ -259,6 +259,11 @@ impl Driver {
         }
     }
 
+    /// Takes out what was imported here and not by FreedomBox; `kept` is the folder with what the app had before.
+    pub(super) fn take_out(&mut self, app: &str, kept: &str) -> Result<(), DriverError> {
+        self.ask::<Value>(json!({"do": "take_out", "app": app, "kept": kept})).map(drop)
+    }
+
     /// Does what the app has to do with data of an older release; `placed` are the paths that were restored. What the
     /// owner should know of it, where there is anything.
     pub(super) fn migrate(&mut self, app: &str, placed: &[String]) -> Result<Option<String>, DriverError> {
@@ -266,14 +271,17 @@ impl Driver {
         Ok(answer.get("note").and_then(Value::as_str).map(str::to_owned))
     }
 
-    /// Whether the app answers; what fails and is not `known` is asked again until `patience` is over.
+    /// Whether the app answers, and uses what was `placed`; what fails and is not `known` is asked again until `patience`
+    /// is over.
     pub(super) fn check(
         &mut self,
         app: &str,
         patience: Duration,
         known: &BTreeSet<String>,
+        placed: &[String],
     ) -> Result<Answers, DriverError> {
-        self.ask(json!({"do": "check", "app": app, "patience": patience.as_secs(), "known": known}))
+        let asked = json!({"do": "check", "app": app, "patience": patience.as_secs(), "known": known, "placed": placed});
+        self.ask(asked)
     }
 
     /// What of the app fails now; services that were started just now get until `patience` is over.

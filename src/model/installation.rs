@@ -3,6 +3,7 @@
 use super::account::WebUser;
 use super::app::AppId;
 use super::extra::KeptLocation;
+use super::manifest::{Backup, Manifest};
 use super::secret::Secret;
 use super::version::Version;
 use serde::{Deserialize, Serialize};
@@ -63,5 +64,15 @@ impl Installation {
     /// The recorded version of `app`, when FreedomBox has set it up.
     pub fn set_up(&self, app: &AppId) -> Option<i64> {
         self.apps.get(app).copied().filter(|version| *version > 0)
+    }
+
+    /// The FreedomBox version whose paths the app has here: [`Manifest::version_of_paths`].
+    pub fn version_of_paths(&self, app: &Manifest) -> Version {
+        app.version_of_paths(&self.freedombox, &self.suite)
+    }
+
+    /// What a backup of the app holds here; `None` where FreedomBox has no such app or no backup of it.
+    pub fn paths_of<'a>(&self, app: &'a Manifest) -> Option<&'a Backup> {
+        app.paths_at(&self.version_of_paths(app))
     }
 }

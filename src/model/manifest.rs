@@ -39,6 +39,8 @@ pub struct Manifest {
     pub dropins: Vec<RelPath>,
     /// Where data moved.
     pub renames: Vec<Rename>,
+    /// By Debian release: the FreedomBox version whose paths the app has there, also where FreedomBox itself is older.
+    pub ahead: BTreeMap<String, Version>,
     /// Accounts that the app's setup creates, not a package.
     pub users: Vec<User>,
     /// The database whose dump the backup holds.
@@ -292,6 +294,13 @@ impl Manifest {
             return None;
         }
         self.backups.iter().rev().find(|backup| backup.first_version <= upstream)
+    }
+
+    /// The FreedomBox version whose paths the app has on a box of that version and Debian release: the box's own, or a
+    /// later one where Debian's package reads its data there already. All questions about paths are for that version.
+    pub fn version_of_paths(&self, freedombox: &Version, suite: &str) -> Version {
+        let ahead = self.today().ahead.get(suite).filter(|ahead| freedombox.upstream() < **ahead);
+        ahead.unwrap_or(freedombox).clone()
     }
 
     /// Whether that FreedomBox version has the app, installed or not.

@@ -116,6 +116,13 @@ fn data_follows_the_moves_of_its_app_and_only_from_the_version_that_moved_it() {
         goes("minetest", "etc/minetest/minetest.conf", "25.9.3"),
         ["etc/minetest/minetest.conf -> etc/minetest/minetest.conf"]
     );
+    // Debian 13 reads neither where FreedomBox 25.9.3 looks for them.
+    for (id, on_bookworm, on_trixie) in [("minetest", "25.9.3", "25.17.1"), ("mumble", "25.9.3", "26.4")] {
+        assert_eq!(app(id).version_of_paths(&at("25.9.3+deb13u1"), "bookworm"), at("25.9.3+deb13u1"), "{id}");
+        assert_eq!(app(id).version_of_paths(&at(on_bookworm), ""), at(on_bookworm), "{id}");
+        assert_eq!(app(id).version_of_paths(&at("25.9.3+deb13u1"), "trixie"), at(on_trixie), "{id}");
+        assert_eq!(app(id).version_of_paths(&at("26.14~bpo13+1"), "trixie"), at("26.14~bpo13+1"), "{id}");
+    }
     assert_eq!(
         goes("mumble", "etc/mumble-server.ini", "26.14"),
         ["etc/mumble-server.ini -> etc/mumble/mumble-server.ini"]

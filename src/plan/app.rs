@@ -189,7 +189,7 @@ fn describe_next_boot(input: &Input, manifest: &Manifest, placed: &[(RelPath, Re
     if !matches!(app.road, Road::InPlace | Road::Parked) {
         return;
     }
-    for service in manifest.services_at(&box_.freedombox) {
+    for service in manifest.services_at(&box_.version_of_paths(manifest)) {
         app.services.push(match service.kind {
             ServiceKind::Unit => service.name.clone(),
             ServiceKind::ApacheConfig => format!("apache2 ({})", service.name),

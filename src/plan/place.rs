@@ -19,7 +19,7 @@ pub(super) fn place(
     app: &mut AppPlan,
 ) -> Result<Vec<(RelPath, RelPath)>, String> {
     let sources = sources(input, archived, today, draft, app);
-    let placed = today.placements(&sources, &input.installation.freedombox);
+    let placed = today.placements(&sources, &input.installation.version_of_paths(today));
     name_the_rest(input, &sources, &placed, app);
     let other_release = matches!(app.version, VersionVerdict::WillBeUpgraded { .. } | VersionVerdict::NotRecorded);
     let mut kept = Vec::new();
@@ -76,9 +76,21 @@ fn sources(
             leave(app, path, "nothing of it could be read from the backup", true);
         } else {
             leave(app, path, "it is not in the backup; what is on the box stays as it is", false);
+            draft.warnings.extend(missed(today, path));
         }
     }
     sources
+}
+
+/// Says it where FreedomBox may have looked for data in vain, because its Debian release keeps that elsewhere already.
+fn missed(today: &Manifest, path: &RelPath) -> Option<String> {
+    let moved = today.renames.iter().any(|rename| rename.from.is_within(path));
+    let (suite, version) = today.ahead.iter().last().filter(|_| moved)?;
+    Some(format!(
+        "{}: the backup has nothing of \"/{path}\". On Debian {suite} FreedomBox older than {version} backs up none of that; \
+         a backup of the old system's own disk has it",
+        today.id
+    ))
 }
 
 /// A link where a directory should be: either its data is in the backup under its other name, or not at all.

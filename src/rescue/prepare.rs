@@ -133,7 +133,7 @@ pub fn prepare(
     if !folders.is_empty() {
         apps.iter_mut().for_each(|apps| apps.push(AppId::folders()));
     }
-    let mut comparison = Comparison::with(&root, &owners, &installation.freedombox, apps.as_deref());
+    let mut comparison = Comparison::with(&root, &owners, installation, apps.as_deref());
     folders.iter().for_each(|folder| comparison.keep_in_place(folder));
     let verified = verify_archive(archive.as_mut(), apps.as_deref(), &folders, &mut comparison, progress)?;
     let ground = comparison.finish().map_err(|error| {

@@ -312,6 +312,11 @@ impl Restore {
         place::make_private(self.root(), &place::kept(&self.plan().id)?)
     }
 
+    /// Where in it that of an app lies.
+    pub fn kept_of(&self, app: &AppId) -> Result<RelPath, RestoreError> {
+        Ok(place::kept(&self.plan().id)?.join(app.as_str().as_bytes())?)
+    }
+
     /// Removes what an app had before, once nothing can be undone any more: the old data that lies parked now.
     pub fn free_old(&self, app: &AppId) -> Result<(), RestoreError> {
         for step in self.parked_steps(app) {

@@ -11,11 +11,11 @@ use super::ground::Survey;
 use crate::model::app::AppId;
 use crate::model::digest::Sha256Digest;
 use crate::model::entry::{Entry, EntryKind, Mtime};
+use crate::model::installation::Installation;
 use crate::model::manifest::{self, Manifest};
 use crate::model::path::RelPath;
 use crate::model::plan::Changes;
 use crate::model::site::Ground;
-use crate::model::version::Version;
 use crate::survey::owners::Owners;
 use crate::sys::dir::{self, Dir, Kind, Stat, Xattr};
 use crate::sys::tree;
@@ -30,7 +30,7 @@ const MOST_REMEMBERED: usize = 1 << 20;
 pub struct Comparison<'a> {
     root: &'a Dir,
     owners: &'a Owners,
-    freedombox: &'a Version,
+    installation: &'a Installation,
     /// The apps that are asked for.
     apps: Vec<&'static Manifest>,
     places: Vec<Option<Place>>,
@@ -60,8 +60,13 @@ enum Difference {
 }
 
 impl<'a> Comparison<'a> {
-    /// A comparison with the target at `root`, which has that FreedomBox version, for these apps or for all.
-    pub fn with(root: &'a Dir, owners: &'a Owners, freedombox: &'a Version, apps: Option<&[AppId]>) -> Comparison<'a> {
+    /// A comparison with the target at `root`, on which that system is installed, for these apps or for all.
+    pub fn with(
+        root: &'a Dir,
+        owners: &'a Owners,
+        installation: &'a Installation,
+        apps: Option<&[AppId]>,
+    ) -> Comparison<'a> {
         let is_asked = |app: &&Manifest| {
             let is_same =
                 |id: &AppId| app.id == *id || manifest::find(id).is_some_and(|it| it.today().id == app.today().id);
@@ -69,7 +74,7 @@ impl<'a> Comparison<'a> {
         };
         let apps = manifest::all().iter().filter(is_asked).collect();
         let (places, index) = (Vec::new(), BTreeMap::new());
-        let mut comparison = Comparison { root, owners, freedombox, apps, places, index, hasher: RandomState::new() };
+        let mut comparison = Comparison { root, owners, installation, apps, places, index, hasher: RandomState::new() };
         for source in comparison.apps.clone().iter().flat_map(|app| &app.backups).flat_map(manifest::Backup::paths) {
             comparison.learn(source);
         }
@@ -88,7 +93,7 @@ impl<'a> Comparison<'a> {
             .apps
             .iter()
             .filter(|app| app.ever_had(source))
-            .flat_map(|app| app.destinations(source, self.freedombox))
+            .flat_map(|app| app.destinations(source, &self.installation.version_of_paths(app)))
         {
             let known = self.index.entry(from.clone()).or_default();
             if !known.iter().filter_map(|at| self.places.get(*at)?.as_ref()).any(|place| place.destination == to) {

@@ -270,7 +270,7 @@ impl Scene {
         let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/finish");
         sh(&format!(
             "mkdir -p '{0}/package'; cp -a '{1}' '{0}/box'; cp -a '{2}/bin' '{0}/bin'; cp -a '{2}/plinth' '{0}/package/'
-             cd '{0}/bin'; for name in systemctl apt-get dpkg getent timedatectl nmcli; do cp machine $name; done",
+             cd '{0}/bin'; for name in systemctl apt-get dpkg getent timedatectl nmcli net; do cp machine $name; done",
             dir.display(),
             self.original().display(),
             here.display()

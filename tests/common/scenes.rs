@@ -175,10 +175,9 @@ impl Scene {
     /// The plan; destinations that were not described are empty.
     pub fn plan(&self) -> RestorePlan {
         let mut ground = self.ground.clone();
-        let freedombox = &self.installation.freedombox;
         for root in &self.contents.roots {
             for app in manifest::all() {
-                for (_, to) in app.destinations(&root.path, freedombox) {
+                for (_, to) in app.destinations(&root.path, &self.installation.version_of_paths(app)) {
                     ground.sites.entry(to).or_insert_with(empty_site);
                 }
             }

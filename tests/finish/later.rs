@@ -35,12 +35,48 @@ fn undo_on_the_running_box_brings_the_database_back_and_from_outside_it_says_so(
 }
 
 #[test]
+fn undo_takes_out_the_shares_that_came_and_leaves_those_that_were_here() {
+    const DUMP: &str = "var/lib/plinth/backups-data/samba-shares-dump.conf";
+    if cannot_run() {
+        return;
+    }
+    let scene = Scene::with(&[("samba", 3, &[], &[DUMP])], |_| {}, |source| {
+        put(source, DUMP, "[global]\n\n[own]\n\tpath = /srv/theirs\n\n[family]\n\tpath = /srv/family\n");
+    });
+    for fault in [None, Some("move.before:1:kill"), Some("move.after:1:kill"), Some("finish.part:3:kill")] {
+        let case = Case::new(&scene);
+        case.machine(&json!({"available": ["samba"], "shares": {"own": "/srv/own"}}));
+        let is_kill_of_finish = fault.is_some_and(|fault| fault.starts_with("finish"));
+        if is_kill_of_finish {
+            assert_eq!(case.run(&["finish"], fault).code, None);
+            case.machine(&json!({"up": true}));
+        }
+        ok(&case.finish());
+        assert_eq!(case.state()["shares"], json!({"own": "/srv/own", "family": "/srv/family"}));
+        let outside = scene.on("undo", &case.root(), None);
+        assert_eq!(outside.code, Some(2), "{}", outside.stderr);
+        assert!(outside.stderr.contains("changed databases or settings of samba"), "{}", outside.stderr);
+        if fault.is_some() && !is_kill_of_finish {
+            assert_eq!(case.run(&["undo"], fault).code, None, "{fault:?}");
+            case.machine(&json!({"up": true}));
+        }
+        ok(&case.run(&["undo"], None));
+        assert_eq!(case.state()["shares"], json!({"own": "/srv/own"}), "{fault:?}");
+        assert!(!case.root().join(DUMP).exists());
+        assert_eq!(case.run(&["status"], None).json["state"], "rolled-back");
+    }
+}
+
+#[test]
 fn after_14_days_or_a_commit_the_old_data_and_all_of_lifeboat_but_its_journal_and_its_papers_are_gone() {
     if cannot_run() {
         return;
     }
     let scene = scene();
     let case = Case::new(&scene);
+    // NetworkManager runs what root alone can write.
+    let dispatcher = case.root().join("etc/NetworkManager/dispatcher.d/90-lifeboat");
+    assert_eq!(sh(&format!("stat -c %u:%g:%a '{}'", dispatcher.display())).trim(), "0:0:755");
     ok(&case.run(&["commit", "--when-due"], None));
     ok(&case.finish());
     let old = case.root().join("var/lib/lifeboat/parked/gitweb/var/lib/git/from-the-package");
@@ -72,6 +108,7 @@ fn after_14_days_or_a_commit_the_old_data_and_all_of_lifeboat_but_its_journal_an
     let kept = kept.map(|name| format!("var/lib/lifeboat/restores/{}/{name}", scene.plan));
     assert_eq!(files, [&["var/lib/lifeboat/lock".to_owned()], &kept[..]].concat());
     assert!(case.root().join("var/lib/git/one.git/HEAD").exists());
+    assert!(!dispatcher.exists() && case.root().join("etc/NetworkManager").exists());
 }
 
 /// As the journal's lines have it.

@@ -40,6 +40,7 @@ fn scene() -> Scene {
             "cd '{}'; printf 'plinth:x:130:130::/:/bin/false\\n' >> etc/passwd; chown 130:130 var/lib/plinth/plinth.sqlite3",
             root.display()
         ));
+        fs::create_dir(root.join("etc/NetworkManager")).unwrap();
         put(root, STALE, "rows of an earlier backup\n");
     };
     Scene::with(&APPS, on_box, |source| {

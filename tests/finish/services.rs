@@ -1,6 +1,7 @@
 //! Where an app's service looks for its data, and whether it answers.
 
 use super::*;
+use std::os::unix::fs::symlink;
 
 const PRIVATE: &str = "var/lib/private/calibre-server-freedombox";
 const PUBLIC: &str = "var/lib/calibre-server-freedombox";
@@ -93,4 +94,77 @@ fn an_app_that_only_the_web_server_answers_for_is_none_that_works() {
     assert!(why(&run).contains("calibre.service does not start"), "{}", why(&run));
     case.machine(&json!({"refuses": false}));
     ok(&case.finish());
+}
+
+const OLD_WORLD: &str = "var/games/minetest-server/.minetest/worlds/world";
+const READ_WORLDS: &str = "var/lib/private/luanti/default/worlds";
+const OLD_SETTINGS: &str = "etc/minetest/minetest.conf";
+const READ_SETTINGS: &str = "etc/luanti/default.conf";
+
+/// A backup of Debian 12, onto FreedomBox 25.9.3 of Debian 13: it looks for the game's worlds where nothing reads them, and
+/// calls the server by the name that it had.
+fn worlds() -> Scene {
+    let apps = [("minetest", 2, &["var/games/minetest-server"] as &[&str], &[OLD_SETTINGS] as &[&str])];
+    let on_box = |root: &Path| {
+        put(root, "usr/lib/systemd/system/luanti-server.service", "[Service]\n");
+        put(root, READ_SETTINGS, "max_users = 15\n");
+    };
+    Scene::with(&apps, on_box, |source| {
+        put(source, format!("{OLD_WORLD}/world.mt"), "gameid = minetest_game\nbackend = sqlite3\n");
+        put(source, format!("{OLD_WORLD}/map.sqlite"), "the restored world\n");
+        put(source, OLD_SETTINGS, "max_users = 27\n");
+    })
+}
+
+#[test]
+fn worlds_lie_where_the_server_of_this_debian_reads_them_and_the_server_itself_is_asked_for_them() {
+    if cannot_run() {
+        return;
+    }
+    let scene = worlds();
+    for fault in [None, Some("move.before:1:kill"), Some("move.after:1:kill"), Some("open.after:1:kill")] {
+        let case = Case::new(&scene);
+        case.machine(&json!({"available": ["minetest-server"]}));
+        let (map, handles) = (case.root().join(READ_WORLDS).join("world/map.sqlite"), case.root().join("proc/4711/fd"));
+        fs::create_dir_all(&handles).unwrap();
+        symlink(&map, handles.join("7")).unwrap();
+        if fault.is_some() {
+            assert_eq!(case.run(&["finish"], fault).code, None, "{fault:?}");
+            case.machine(&json!({"up": true}));
+        }
+        ok(&case.finish());
+        assert_eq!(fs::read_to_string(&map).unwrap(), "the restored world\n");
+        assert_eq!(fs::read_to_string(case.root().join(READ_SETTINGS)).unwrap(), "max_users = 27\n");
+        assert!(!case.root().join("var/games").exists() && !case.root().join(OLD_SETTINGS).exists());
+        let public = case.root().join("var/lib/luanti/default");
+        assert_eq!(fs::read_link(&public).unwrap(), Path::new("../private/luanti/default"));
+        let called = case.state()["called"].to_string();
+        assert!(called.contains("stop luanti") && called.ends_with(r#""start luanti"]"#), "{called}");
+        let run = case.run(&["undo"], None);
+        ok(&run);
+        assert!(!public.is_symlink() && public.join("from-the-package").exists(), "{}", run.stderr);
+        assert!(!case.root().join(READ_WORLDS).exists());
+        assert_eq!(fs::read_to_string(case.root().join(READ_SETTINGS)).unwrap(), "max_users = 15\n");
+    }
+}
+
+#[test]
+fn a_server_that_plays_another_world_than_the_restored_one_is_none_that_works() {
+    if cannot_run() {
+        return;
+    }
+    let scene = worlds();
+    let case = Case::new(&scene);
+    case.machine(&json!({"available": ["minetest-server"]}));
+    put(&case.root(), "srv/another/map.sqlite", "another world\n");
+    let handles = case.root().join("proc/4711/fd");
+    fs::create_dir_all(&handles).unwrap();
+    symlink(case.root().join("srv/another/map.sqlite"), handles.join("7")).unwrap();
+    let run = case.finish();
+    assert_eq!(run.code, Some(75), "{} {}", run.stderr, run.json);
+    let why = Case::app(&run, "minetest")["why"].as_str().unwrap_or_default().to_owned();
+    assert!(why.contains("luanti-server.service plays none of the restored worlds (world)"), "{why}");
+    case.machine(&json!({"luanti": "failed"}));
+    let why = Case::app(&case.finish(), "minetest")["why"].to_string();
+    assert!(why.contains("luanti-server.service does not run"), "{why}");
 }

@@ -16,7 +16,7 @@ use crate::model::bytes;
 use crate::model::ending::Ending;
 use crate::model::finding::{Report, Severity};
 use crate::model::installation::Installation;
-use crate::model::manifest;
+use crate::model::manifest::{self, Manifest};
 use crate::model::path::RelPath;
 use crate::model::plan::RestorePlan;
 use crate::model::progress::{Progress, Watched};
@@ -251,7 +251,7 @@ fn onto_nothing(
         summary: &verified.summary,
         report: &verified.report,
         contents: &verified.contents,
-        ground: &empty_ground(&verified.contents, &installation.freedombox),
+        ground: &empty_ground(&verified.contents, &installation),
         unknown_owners: &BTreeSet::new(),
         chosen: apps,
         accept_damage: false,
@@ -291,11 +291,12 @@ fn fresh() -> Installation {
 }
 
 /// The ground of a box on which nothing is yet.
-fn empty_ground(contents: &Contents, freedombox: &Version) -> Ground {
+fn empty_ground(contents: &Contents, installation: &Installation) -> Ground {
     let Ok(area) = AREA.parse::<RelPath>() else { return Ground::default() };
     let site = Site { area: area.clone(), live: None, dropins: Vec::new(), sidecars: Vec::new(), refusal: None };
     let places = contents.roots.iter().flat_map(|root| {
-        manifest::all().iter().flat_map(move |app| app.destinations(&root.path, freedombox)).map(|(_, to)| to)
+        let of = move |app: &Manifest| app.destinations(&root.path, &installation.version_of_paths(app));
+        manifest::all().iter().flat_map(of).map(|(_, to)| to)
     });
     let sites = places.map(|to| (to, site.clone())).collect();
     let free = BTreeMap::from([(area, Free { bytes: ByteSize(u64::MAX), inodes: None })]);

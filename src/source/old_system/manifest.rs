@@ -16,7 +16,7 @@ pub(super) fn apps(
     let mut apps = Vec::new();
     for (name, version) in system.apps.iter().filter(|(_, version)| **version > 0) {
         match manifest::find(name) {
-            Some(known) => apps.extend(known.paths_at(&system.freedombox).map(|b| archived(known, b, Some(*version)))),
+            Some(known) => apps.extend(system.paths_of(known).map(|b| archived(known, b, Some(*version)))),
             None => {
                 let what = "this Lifeboat does not know the app, so its data is not among what can be carried over";
                 let advice = "use a newer Lifeboat, or copy the app's data by hand";
@@ -27,7 +27,7 @@ pub(super) fn apps(
     if apps.is_empty() && system.apps.is_empty() {
         // FreedomBox's database is lost: what is installed and has data counts.
         apps.extend(manifest::all().iter().filter_map(|known| {
-            let backup = known.paths_at(&system.freedombox).filter(|_| known.exists_at(&system.freedombox))?;
+            let backup = system.paths_of(known).filter(|_| known.exists_at(&system.freedombox))?;
             let version = known.app_version_at(&system.freedombox);
             (is_installed(known, system) && backup.paths().any(has)).then(|| archived(known, backup, version))
         }));
@@ -48,7 +48,7 @@ fn archived(app: &Manifest, backup: &Backup, version: Option<i64>) -> ArchivedAp
 /// The manifest as FreedomBox writes it.
 pub(super) fn text(system: &Installation, apps: &[ArchivedApp]) -> Vec<u8> {
     let app = |archived: &ArchivedApp| {
-        let backup = manifest::find(&archived.name).and_then(|known| known.paths_at(&system.freedombox));
+        let backup = manifest::find(&archived.name).and_then(|known| system.paths_of(known));
         json!({"name": archived.name, "version": archived.version, "backup": backup.map(described)})
     };
     json!({"apps": apps.iter().map(app).collect::<Vec<_>>()}).to_string().into_bytes()

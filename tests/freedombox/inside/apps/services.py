@@ -214,7 +214,7 @@ class Mumble:
 
 @app("minetest")
 class Minetest:
-    """A world and a limit of players."""
+    """A limit of players, and the world that the server has open."""
 
     configs = ("/etc/luanti/default.conf", "/etc/minetest/minetest.conf")
     roots = ("/var/lib/private/luanti", "/var/games/minetest-server", "/var/games/luanti-server", "/var/lib/luanti")
@@ -247,12 +247,20 @@ class Minetest:
     def look(self):
         config = pathlib.Path(first(*self.configs)).read_text()
         players = re.search(r"^max_users\s*=\s*(\d+)", config, re.M)
-        markers = self.find("marker.txt")
-        beside = [at for at in markers if os.path.exists(os.path.join(os.path.dirname(at), "world.mt"))]
+        beside = patiently(self.played)
         return {
             "service": runs(self.unit()).split()[-1], "players": players[1] if players else "none",
-            "world": digest(beside[0]) if beside else "missing",
+            "world": digest(beside) if os.path.exists(beside) else "missing",
         }
+
+    def played(self):
+        """The mark beside the map that the running server itself has open."""
+        process = run("systemctl", "show", "--property=MainPID", "--value", self.unit())
+        handles = [os.path.realpath(at) for at in glob.glob(f"/proc/{process}/fd/*")]
+        maps = [at for at in handles if os.path.basename(at) == "map.sqlite"]
+        if not maps:
+            raise Unlike("the server has no map open")
+        return os.path.join(os.path.dirname(maps[0]), "marker.txt")
 
 
 @app("syncthing")
