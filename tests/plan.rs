@@ -140,19 +140,20 @@ fn data_goes_where_debians_server_reads_it_also_where_freedombox_looks_elsewhere
             .holds("etc/minetest/minetest.conf", File, 1, 300)
     };
     let moves = |scene: Scene| -> Vec<(String, String)> {
-        let with_worlds = scene
-            .holds("var/games/minetest-server", Directory, 7, 7000)
-            .holds("var/games/minetest-server/.minetest", Directory, 6, 6000);
+        let with_worlds = scene.holds("var/games/minetest-server", Directory, 7, 7000).holds(
+            "var/games/minetest-server/.minetest",
+            Directory,
+            6,
+            6000,
+        );
         let plan = with_worlds.plan();
         assert_eq!(plan.warnings, [] as [&str; 0]);
         plan.steps.iter().map(|step| (step.source.to_string(), step.destination.to_string())).collect()
     };
     let settings = "etc/minetest/minetest.conf".to_owned();
     let worlds = "var/games/minetest-server/.minetest".to_owned();
-    let read = [
-        (settings.clone(), "etc/luanti/default.conf".into()),
-        (worlds, "var/lib/private/luanti/default".to_owned()),
-    ];
+    let read =
+        [(settings.clone(), "etc/luanti/default.conf".into()), (worlds, "var/lib/private/luanti/default".to_owned())];
     assert_eq!(moves(scene("25.9.3+deb13u1", "trixie")), read);
     let whole = "var/games/minetest-server".to_owned();
     assert_eq!(moves(scene("23.6.2", "bookworm")), [(settings.clone(), settings), (whole.clone(), whole)]);

@@ -280,7 +280,8 @@ impl Driver {
         known: &BTreeSet<String>,
         placed: &[String],
     ) -> Result<Answers, DriverError> {
-        let asked = json!({"do": "check", "app": app, "patience": patience.as_secs(), "known": known, "placed": placed});
+        let asked =
+            json!({"do": "check", "app": app, "patience": patience.as_secs(), "known": known, "placed": placed});
         self.ask(asked)
     }
 

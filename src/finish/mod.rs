@@ -76,8 +76,20 @@ pub struct Outcome {
     pub has_lost: bool,
 }
 
-/// Does what the restores on the box left to it.
+/// Does what the restores on the box left to it. Where a network came meanwhile, what still waits is tried once more.
 pub fn finish(scene: &Scene) -> Result<Outcome, RestoreError> {
+    let outcome = attempt(scene)?;
+    let is_left = || Ok::<bool, RestoreError>(!waiting(scene)?.is_empty());
+    if outcome.tried && pace::has_changed(scene.host) && is_left()? {
+        let mut again = attempt(scene)?;
+        again.besides.splice(0..0, outcome.besides);
+        again.has_lost |= outcome.has_lost;
+        return Ok(again);
+    }
+    Ok(outcome)
+}
+
+fn attempt(scene: &Scene) -> Result<Outcome, RestoreError> {
     let waiting = waiting(scene)?;
     if waiting.is_empty() && !extras::are_waiting(scene)? {
         settle(scene)?;
@@ -92,7 +104,7 @@ pub fn finish(scene: &Scene) -> Result<Outcome, RestoreError> {
         heard(sentence.as_bytes());
         (scene.talk)(sentence);
     };
-    let before = ended(scene)?;
+    let (before, network) = (ended(scene)?, pace::network(scene.host));
     let machine = scene.machine(&talk);
     let mut outcome = Outcome { tried: true, ..Outcome::default() };
     extras::bring(scene, &machine, &log, Turn::First, &mut outcome)?;
@@ -110,7 +122,7 @@ pub fn finish(scene: &Scene) -> Result<Outcome, RestoreError> {
     extras::bring(scene, &machine, &log, Turn::Last, &mut outcome)?;
     outcome.besides.extend((!missing.is_empty()).then(|| report::people_missing(&missing)));
     settle(scene)?;
-    pace::note(scene.host, ended(scene)? > before);
+    pace::note(scene.host, ended(scene)? > before, network);
     Ok(outcome)
 }
 

@@ -1,7 +1,7 @@
 //! What the installed system does at its next boot: units, the program and the job, written into the target.
 //!
 //! Owns `lifeboat-guard.service` (finishes an interrupted exchange before any app starts), `lifeboat-finish.service`
-//! and `.timer` (finish what needs a running system), `lifeboat-release.service` and `.timer` (remove the old data after
+//! and `.timer` (finish what needs a running system), a script that has NetworkManager start it when a network comes, `lifeboat-release.service` and `.timer` (remove the old data after
 //! 14 days), the program under `var/lib/lifeboat/bin` and the job file. The job file tells people what waits, and its
 //! presence starts the work; what the work is, the journals say. Every file is noted in the restore's journal before it is written, so `undo` removes it again; writing twice is harmless.
 //! Never starts anything and never touches FreedomBox's own files.
@@ -37,6 +37,9 @@ const FINISH: [Unit; 2] = [
         wanted_by: Some("timers.target"),
     },
 ];
+
+/// Starts the work when a network comes. NetworkManager runs only what root owns and nobody else can write.
+const DISPATCHER: &str = "etc/NetworkManager/dispatcher.d/90-lifeboat";
 
 /// Looks every day whether the old data was kept for long enough.
 const RELEASE: [Unit; 2] = [
@@ -113,6 +116,10 @@ pub fn write(restore: &mut Restore) -> Result<NextBoot, RestoreError> {
     restore.place_file(&job, &mut json.as_slice(), 0o600)?;
     for unit in &FINISH {
         place(restore, unit)?;
+    }
+    let manager = path("etc/NetworkManager")?;
+    if restore.root().stat(&manager).map_err(doing(format!("looking at \"{manager}\"")))?.is_some() {
+        restore.place_file(&path(DISPATCHER)?, &mut &include_bytes!("units/90-lifeboat")[..], 0o755)?;
     }
     Ok(next_boot)
 }

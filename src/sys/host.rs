@@ -86,6 +86,11 @@ impl Host {
         self.runtime.join(name)
     }
 
+    /// Makes the directory of such files, which only its owner can enter.
+    pub fn make_runtime(&self) -> io::Result<()> {
+        private_parent(&self.runtime)
+    }
+
     /// A path below `/run`.
     pub fn run(&self, below: impl AsRef<Path>) -> PathBuf {
         self.root.join("run").join(below)

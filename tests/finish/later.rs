@@ -40,9 +40,13 @@ fn undo_takes_out_the_shares_that_came_and_leaves_those_that_were_here() {
     if cannot_run() {
         return;
     }
-    let scene = Scene::with(&[("samba", 3, &[], &[DUMP])], |_| {}, |source| {
-        put(source, DUMP, "[global]\n\n[own]\n\tpath = /srv/theirs\n\n[family]\n\tpath = /srv/family\n");
-    });
+    let scene = Scene::with(
+        &[("samba", 3, &[], &[DUMP])],
+        |_| {},
+        |source| {
+            put(source, DUMP, "[global]\n\n[own]\n\tpath = /srv/theirs\n\n[family]\n\tpath = /srv/family\n");
+        },
+    );
     for fault in [None, Some("move.before:1:kill"), Some("move.after:1:kill"), Some("finish.part:3:kill")] {
         let case = Case::new(&scene);
         case.machine(&json!({"available": ["samba"], "shares": {"own": "/srv/own"}}));
