@@ -2,8 +2,9 @@
 """matrix.py IMAGE WORK [NAME…]: boots the live image on every computer that it is for, and plays what can happen.
 
 Names are computers (boot to the first question), `restore:COMPUTER` (a whole rescue), `times:COMPUTER` (the first
-question beside the least that any system with this kernel takes), and scenes; `qemu/matrix --list` shows them, and `boots`,
-`restores` and `scenes` are all of a kind. Without names: everything that this image and this machine can do. Prints one line for each, and a table at the end.
+question beside the least that any system with this kernel takes), and scenes, also as `SCENE:COMPUTER`; `qemu/matrix --list`
+shows them, and `boots`, `restores` and `scenes` are all of a kind. Without names: everything that this image and this
+machine can do. Prints one line for each, and a table at the end.
 """
 
 import argparse
@@ -13,15 +14,17 @@ import sys
 import time
 
 import boards
+import figures
 import scenes
 from machine import MachineError
+from stage import FAT, Stage
 from walk import LineEcho, WalkError
 
 
 def architectures(image):
     """Which the image is for."""
     listing = subprocess.run(
-        ["mdir", "-b", "-i", f"{image}{scenes.FAT}", "::/lifeboat"], stdout=subprocess.PIPE, text=True, check=True
+        ["mdir", "-b", "-i", f"{image}{FAT}", "::/lifeboat"], stdout=subprocess.PIPE, text=True, check=True
     ).stdout
     return {line.strip().strip("/").rpartition("/")[2] for line in listing.splitlines()}
 
@@ -48,7 +51,9 @@ def play(stage, name):
     if kind == "restore":
         return scenes.restore(stage, board)
     if kind == "times":
-        return scenes.start_times(stage, board)
+        return figures.start_times(stage, board)
+    if kind in scenes.SCENES:
+        return scenes.SCENES[kind](stage, board)
     return scenes.SCENES[name](stage) if name in scenes.SCENES else scenes.boot(stage, name)
 
 
@@ -56,7 +61,7 @@ def why_not(name, stage, present):
     """Why it cannot be played here, or None."""
     called = "armhf-uefi" if name == "small-memory" else name.rpartition(":")[2]
     board = boards.BOARDS.get(called) or boards.BOARDS["uefi"]
-    if name == "small-memory" and not scenes.borg():
+    if name == "small-memory" and not figures.borg():
         return "there is no borg (package borgbackup)"
     if board.card and not stage.image_for(called).exists():
         return f"there is no {stage.image_for(called).name} (image-build/build --board {called})"
@@ -72,6 +77,7 @@ def shown(measured):
         "firmware": "firmware {:.1f} s", "loader": "loading {:.1f} s", "kernel": "kernel and unpacking {:.1f} s",
         "drivers": "drivers {:.1f} s", "dialogue": "dialogue {:.1f} s", "repository": "repository {:.0f} MB",
         "took": "restored in {:.0f} s", "peak": "the program took {:.0f} MiB at most", "least": "{:.0f} MiB were left",
+        "grown": "root grown from {}", "to": "to {} MiB",
     }
     return ", ".join(words[key].format(value) for key, value in measured.items())
 
@@ -84,7 +90,7 @@ def main():
     parser.add_argument("--echo", action="store_true", help="show what the machines' consoles show")
     parser.add_argument("--pairs", type=int, default=1, metavar="N", help="for times: measure so many pairs, show medians")
     options = parser.parse_intermixed_args()
-    stage = scenes.Stage(options.image, options.work)
+    stage = Stage(options.image, options.work)
     stage.pairs = options.pairs
     if options.echo:
         stage.echo = LineEcho()

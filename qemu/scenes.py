@@ -4,167 +4,22 @@ A scene gets a `Stage` and raises `MachineError`, `WalkError` or `AssertionError
 shown. The disks are copies: every scene starts from the same ones.
 """
 
-import contextlib
 import dataclasses
-import gzip
-import hashlib
 import itertools
 import json
 import os
-import pathlib
 import re
-import shutil
 import socket
-import statistics
-import subprocess
-import sys
 
 import boards
 import page
+from figures import small_memory
 from machine import Disk, Machine, MachineError
+from stage import (
+    FAT, LANGUAGE, ROOT_OFFSET, answers, as_root, booted, copy, digest, disks, finish, in_shell, on_stick, prefix,
+    put_on_stick, run, stop_at,
+)
 from walk import ANSWER_TIMEOUT, BOOT_TIMEOUT, Step, restore_everything, walk
-
-PROJECT = pathlib.Path(__file__).resolve().parent.parent
-SAMPLE = PROJECT / "tests/sample"
-# Where the medium's file system begins, as mtools writes it.
-FAT = "@@4M"
-ROOT_OFFSET = (4 + 64) * 1024 * 1024
-sys.path += [str(PROJECT / "image-build"), str(SAMPLE)]
-
-
-class Stage:
-    """Where scenes play: the image, the sample's disks, and a folder for what they leave."""
-
-    def __init__(self, image, work):
-        self.image, self.work = pathlib.Path(image), pathlib.Path(work)
-        self.echo = None
-        # Of starts whose times are compared.
-        self.pairs = 1
-        self.sample = self.work / "sample"
-
-    def prepare(self, arch="amd64", size=0):
-        """Makes the sample box and the drive with a backup, once for each architecture and size (MiB)."""
-        self.sample = self.work / f"sample-{arch}-{size}"
-        if not (self.sample / "backup.img").exists():
-            command = [sys.executable, "-B", SAMPLE / "make.py", self.sample, "--disks", "--filesystem", "ext4"]
-            run(*command, "--size", str(size), "--architecture", arch)
-        expected = json.loads((self.sample / "expected.json").read_text())
-        self.hostname = expected["box"]["hostname"]
-
-    def image_for(self, board):
-        """The image that this board starts from: some need a card of their own."""
-        return self.image.parent / f"lifeboat-{board}.img" if boards.BOARDS[board].card else self.image
-
-    def scene(self, name, board="uefi"):
-        """A fresh folder with copies of the disks."""
-        folder = self.work / name
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        copy(self.image_for(board), folder / "stick.img")
-        for name in ("box.img", "backup.img"):
-            copy(self.sample / name, folder / name)
-        return folder
-
-    def check(self, box):
-        """Whether the box's disk is as it should be; the disk is opened read-only."""
-        root = pathlib.Path(box).parent / "root"
-        root.mkdir(exist_ok=True)
-        as_root("mount", "-o", f"ro,loop,offset={ROOT_OFFSET}", box, root)
-        try:
-            result = subprocess.run(
-                [*prefix(), sys.executable, "-B", SAMPLE / "check.py", root, self.sample / "expected.json"],
-                stdout=subprocess.PIPE, text=True,
-            )
-        finally:
-            as_root("umount", root)
-        if result.returncode:
-            raise AssertionError(f"the box's disk is not as it should be:\n{result.stdout}")
-
-
-def prefix():
-    return [] if os.geteuid() == 0 else ["sudo"]
-
-
-def run(*command, **more):
-    return subprocess.run([str(word) for word in command], check=True, stdout=subprocess.PIPE, **more).stdout
-
-
-def as_root(*command):
-    run(*prefix(), *command)
-
-
-def copy(source, target):
-    run("cp", "--sparse=always", "--reflink=auto", source, target)
-
-
-def digest(file):
-    found = hashlib.sha256()
-    with open(file, "rb") as data:
-        while block := data.read(1 << 20):
-            found.update(block)
-    return found.hexdigest()
-
-
-def on_stick(stick, name):
-    """A text file of the stick, or None."""
-    found = subprocess.run(["mtype", "-i", f"{stick}{FAT}", f"::/{name}"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    return found.stdout.decode() if found.returncode == 0 else None
-
-
-def from_stick(stick, name, target):
-    """Copies a file of the stick; `name` may be below any folder."""
-    everything = run("mdir", "-b", "-/", "-i", f"{stick}{FAT}", "::/").decode().splitlines()
-    found = [path for path in everything if path.endswith(f"/{name}")]
-    if not found:
-        raise MachineError(f"the medium has no {name}")
-    run("mcopy", "-o", "-n", "-i", f"{stick}{FAT}", found[0], target)
-    return target
-
-
-def put_on_stick(stick, name, content):
-    run("mcopy", "-D", "o", "-o", "-i", f"{stick}{FAT}", "-", f"::/{name}", input=content)
-
-
-def disks(folder, board, **stick):
-    """The stick, the box, the backup: in the order of a usual machine."""
-    kind = boards.BOARDS[board]
-    medium = folder / "stick.img"
-    if kind.medium == "sd":
-        # A card's size is a power of two.
-        size = 1 << (medium.stat().st_size - 1).bit_length()
-        os.truncate(medium, size)
-    return [
-        Disk(medium, bus=kind.medium, keep=True, serial="STICK", **stick),
-        Disk(folder / "box.img", bus=kind.disks, keep=True, serial="BOX"),
-        Disk(folder / "backup.img", bus="usb", keep=True, serial="BACKUP"),
-    ]
-
-
-@contextlib.contextmanager
-def booted(stage, folder, board="uefi", machine_disks=None, until=rb"^> \Z", **more):
-    """The live system at its first question."""
-    kind = boards.BOARDS[board]
-    if kind.kernel:
-        stick = folder / "stick.img"
-        kernel, initramfs, tree = f"lifeboat/{kind.arch}/vmlinuz", f"lifeboat/{kind.arch}/initrd", kind.device_tree
-        parts = [from_stick(stick, name, folder / name.rpartition("/")[2]) for name in (kernel, initramfs, tree)]
-        more["kernel"] = (*parts[:2], kind.kernel, parts[2])
-    machine = Machine(folder / "machine", machine_disks or disks(folder, board), board=board, echo=stage.echo, **more)
-    with machine:
-        machine.wait("Lifeboat is ready", BOOT_TIMEOUT)
-        machine.ready = machine.uptime()
-        if until:
-            machine.wait(until, ANSWER_TIMEOUT)
-            machine.first_question = machine.uptime()
-            # The walk reads the questions by itself, from the first on.
-            machine.position = 0
-        yield machine
-
-
-def finish(machine, stage):
-    """The usual walk to its end."""
-    walk(machine, restore_everything(stage.hostname))
-    machine.wait_off(120)
 
 
 def boot(stage, board):
@@ -178,14 +33,6 @@ def boot(stage, board):
     return {"question": machine.first_question}
 
 
-LANGUAGE = Step("language", option="English", optional=True)
-
-
-def stop_at(question, after=Step("after", option="(?i)power off")):
-    """Stops the guide at its first question but the language, and goes on from there."""
-    return [LANGUAGE, Step(question, text="q"), after]
-
-
 def restore(stage, board):
     """A whole rescue, checked from outside."""
     folder = stage.scene(f"restore-{board}", board)
@@ -196,16 +43,6 @@ def restore(stage, board):
     assert digest(folder / "backup.img") == before, "the drive with the backup was written to"
     stage.check(folder / "box.img")
     return {"question": machine.first_question, "seconds": seconds}
-
-
-def answers(stage, **more):
-    """An answer file for the sample."""
-    uuid = run("blkid", "-p", "-O", str(ROOT_OFFSET), "-o", "value", "-s", "UUID", stage.sample / "box.img").decode().strip()
-    lines = {
-        "choose-box": uuid, "choose-backup": "BAC0-0001", "choose-archive": "newest", "choose-apps": "all",
-        "consent": stage.hostname, "after": "power-off",
-    } | more
-    return "".join(f'{key} = "{value}"\r\n' for key, value in lines.items() if value is not None).encode()
 
 
 def unattended(stage, board="uefi"):
@@ -293,6 +130,36 @@ def keep_log(machine):
     raise MachineError("the medium that was plugged in is not found")
 
 
+def more_room(stage, board="uefi", filesystem="ext4", fresh=64):
+    """The image of a box was written to a larger disk and never started: the backup does not fit, the guide offers the
+    rest of the disk, and then it fits."""
+    stage.prepare(boards.BOARDS[board].arch, size=fresh, filesystem=filesystem, fresh=fresh)
+    folder = stage.scene("more-room", board)
+    box = folder / "box.img"
+    whole = box.stat().st_size + (1 << 30)
+    os.truncate(box, whole)
+    before = digest(folder / "backup.img")
+    steps = restore_everything(stage.hostname)
+    place = [step.id for step in steps].index("choose-apps") + 1
+    steps[place:place] = [Step("no-space", option="the rest of its disk"), Step("consent-grow", text=stage.hostname)]
+    with booted(stage, folder, board) as machine:
+        walk(machine, steps)
+        machine.wait_off(120)
+        seconds = machine.uptime()
+    assert digest(folder / "backup.img") == before, "the drive with the backup was written to"
+    part = json.loads(run("sfdisk", "--json", box))["partitiontable"]["partitions"][1]
+    end = (part["start"] + part["size"]) * 512
+    assert whole - end < 2 << 20, f"the root partition ends {(whole - end) >> 20} MiB before the disk does"
+    room = stage.check(box)
+    assert room > 0.9 * (whole - ROOT_OFFSET), f"the root filesystem has {room >> 20} MiB"
+    return {"grown": f"{fresh} MiB", "to": room >> 20, "seconds": seconds}
+
+
+def more_room_on_btrfs(stage, board="uefi"):
+    """The same on btrfs, as FreedomBox's own images have it."""
+    return more_room(stage, board, "btrfs", 160)
+
+
 def disks_swapped(stage, board="uefi"):
     """Only one slot: the stick starts, makes room for the box's disk, and comes back at the end."""
     folder = stage.scene("swapped")
@@ -322,7 +189,7 @@ def disks_swapped(stage, board="uefi"):
 def power_cut_twice(stage, board="uefi"):
     """The power goes in the middle of the restore, and again while it goes on; the third start finishes it."""
     # Writing takes several seconds on any computer: the disk takes no more than so much of the backup's large file.
-    stage.prepare(size=24)
+    stage.prepare(boards.BOARDS[board].arch, size=24)
     rate = 4 << 20
     folder = stage.scene("power-cut")
     usual = restore_everything(stage.hostname)
@@ -548,147 +415,13 @@ def unlocked(machine):
     machine.walked = len(machine.console)
 
 
-def in_shell(machine, command, until, timeout=300):
-    """Stops the guide at its question, runs a command in the shell, and switches off."""
-    machine.type("q")
-    machine.wait(r"^\[after\]", 60)
-    machine.wait(rb"^> \Z", 60)
-    machine.type("2")
-    machine.wait(r"# \Z", 30)
-    machine.type(command)
-    machine.wait(until, timeout)
-    machine.type("poweroff -f")
-    machine.wait_off(120)
-
-
-def small_memory(stage, board="armhf-uefi"):
-    """A borg repository many times larger than the memory is restored; measures what the program takes of it."""
-    stage.prepare(boards.BOARDS[board].arch, LARGE)
-    folder = stage.scene("small-memory", board)
-    drive = drive_with_repository(stage.sample / "backup.tar.gz", folder / "backup.img")
-    before = digest(folder / "backup.img")
-    given = {"choose-backup": f"{drive}/FreedomBoxBackups", "passphrase": PASSPHRASE, "after": None}
-    put_on_stick(folder / "stick.img", "measured.toml", answers(stage, **given))
-    put_on_stick(folder / "stick.img", "measured.sh", MEASURED.encode())
-    with booted(stage, folder, board) as machine:
-        ready = "mkdir /run/s; mount -o ro $(findfs LABEL=LIFEBOAT) /run/s; cp /run/s/measured.* /run; umount /run/s; sh /run/measured.sh"
-        in_shell(machine, ready, r"^code=0 ", 4 * 3600)
-        took, peak, least = (int(re.search(rb"^code=0 .*%s=(\d+)" % name, machine.console, re.M)[1]) for name in (b"took", b"peak", b"least"))
-    assert digest(folder / "backup.img") == before, "the drive with the backup was written to"
-    stage.check(folder / "box.img")
-    repository = sum(file.stat().st_size for file in (folder / "content").rglob("*") if file.is_file())
-    shutil.rmtree(folder)
-    return {"repository": repository / 1e6, "took": took, "peak": peak / 1024, "least": least / 1024}
-
-
-# Of the large backup, in MiB.
-LARGE = int(os.environ.get("LIFEBOAT_LARGE", "1024"))
-PASSPHRASE = "correct horse"
-# Both are sampled: the most that the program ever had, and the least that the system still could give.
-MEASURED = """
-begin=$(cut -d . -f 1 /proc/uptime)
-while sleep 1; do
-    for id in $(pidof lifeboat); do sed -n 's/^VmHWM:[^0-9]*//p' /proc/$id/status >>/run/peak; done
-    sed -n 's/^MemAvailable:[^0-9]*//p' /proc/meminfo >>/run/least
-done 2>/dev/null &
-lifeboat guide --plain --answers /run/measured.toml
-echo "code=$? took=$(($(cut -d . -f 1 /proc/uptime) - begin)) peak=$(sort -n /run/peak | tail -n 1 | cut -d ' ' -f 1) \
-least=$(sort -n /run/least | head -n 1 | cut -d ' ' -f 1)"
-"""
-
-
-def drive_with_repository(backup, image):
-    """Makes a drive with the content of `backup` in an encrypted borg repository; returns its filesystem's UUID."""
-    import disks
-
-    content = image.parent / "content"
-    repository = content / "FreedomBoxBackups"
-    repository.mkdir(parents=True)
-    more = {"env": os.environ | {"BORG_PASSPHRASE": PASSPHRASE, "BORG_BASE_DIR": str(image.parent)}, "stderr": subprocess.STDOUT}
-    run(borg(), "init", "--encryption", "repokey", repository, **more)
-    run(borg(), "import-tar", f"{repository}::backup", backup, **more)
-    size = LARGE * 1024 * 1024 * 5 // 4 + (64 << 20)
-    image.unlink(missing_ok=True)
-    with open(image, "wb") as empty:
-        empty.truncate(size)
-    run("mke2fs", "-q", "-t", "ext4", "-L", "BACKUPUSB", "-U", disks.DRIVE_UUID, "-d", content, image, stderr=subprocess.STDOUT)
-    return disks.DRIVE_UUID
-
-
-def borg():
-    """The borg that is there, or None."""
-    return shutil.which("borg") or shutil.which(PROJECT / "build/borg/bin/borg")
-
-
-def start_times(stage, board="uefi"):
-    """Power-on to the first question, part by part, and to the first line of the same kernel with an initramfs that only
-    prints it: the medians of `stage.pairs` pairs, each measured one after the other."""
-    pairs = [start_pair(stage, board) for _ in range(stage.pairs)]
-    medians = {what: statistics.median(pair[what] for pair in pairs) for what in pairs[0]}
-    ratios = [pair["ratio"] for pair in pairs]
-    return medians | {"pairs": f"{len(pairs)} pairs, {min(ratios):.2f}-{max(ratios):.2f}"}
-
-
-def start_pair(stage, board):
-    folder = stage.scene(f"times-{board}", board)
-    arch = boards.BOARDS[board].arch
-    with booted(stage, folder, board) as machine:
-        ours = machine.first_question
-        loading, looking, ready = (machine.when(text) for text in (b"Loading Lifeboat", b"is looking for", b"is ready"))
-        # The kernel counts from its own start.
-        running = float(re.search(rb"ready after ([0-9.]+) seconds", machine.console).group(1))
-    parts = {
-        "firmware": loading, "loader": ready - running - loading, "kernel": looking - (ready - running),
-        "drivers": ready - looking, "dialogue": ours - ready,
-    }
-    bare = folder / "bare.img"
-    copy(stage.image_for(board), bare)
-    put_on_stick(bare, f"lifeboat/{arch}/initrd", bare_initramfs(arch, folder, stage.image_for(board)))
-    machine = Machine(folder / "bare", [Disk(bare, bus=boards.BOARDS[board].medium, keep=True), *disks(folder, board)[1:]], board=board)
-    with machine:
-        machine.wait("a line from the initramfs", BOOT_TIMEOUT)
-        least = machine.uptime()
-    return {"question": ours, **parts, "line": least, "ratio": ours / least}
-
-
-def bare_initramfs(arch, folder, stick):
-    """An initramfs that prints a line on every console and does nothing else."""
-    import initramfs
-
-    archive = initramfs.Cpio(epoch=0)
-    archive.character_device("dev/console", 0o600, (5, 1))
-    archive.file("bin/busybox", file_of_initramfs(from_stick(stick, f"{arch}/initrd", folder / "full"), "bin/busybox"), 0o755)
-    script = (
-        "#!/bin/busybox sh\n/bin/busybox mount -t devtmpfs devtmpfs /dev\n/bin/busybox mkdir /sys\n"
-        "/bin/busybox mount -t sysfs sysfs /sys\n"
-        "for c in $(/bin/busybox cat /sys/class/tty/console/active); do echo a line from the initramfs >/dev/$c; done\n"
-        "/bin/busybox sleep 1000\n"
-    )
-    archive.file("init", script.encode(), 0o755)
-    return gzip.compress(archive.write(), mtime=0)
-
-
-def file_of_initramfs(initramfs, name):
-    """A file of the first archive in a compressed initramfs (newc: 13 fields of 8 digits, padded to 4)."""
-    # What follows after the compressed part makes zstd complain at the end.
-    data = subprocess.run(["zstd", "-d", "-c", "-q", initramfs], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
-    at = 0
-    while data[at : at + 6] == b"070701":
-        size, length = int(data[at + 54 : at + 62], 16), int(data[at + 94 : at + 102], 16)
-        begin = at + 110
-        own = data[begin : begin + length - 1].decode()
-        begin += length + -(110 + length) % 4
-        if own == name:
-            return data[begin : begin + size]
-        at = begin + size + -size % 4
-    raise MachineError(f"the initramfs has no {name}")
-
-
 SCENES = {
     "unattended": unattended,
     "unanswered": unattended_unanswered,
     "stick-pulled": stick_pulled,
     "disks-swapped": disks_swapped,
+    "more-room": more_room,
+    "more-room-btrfs": more_room_on_btrfs,
     "power-cut-twice": power_cut_twice,
     "disk-orders": disk_orders,
     "4k-sectors": large_sectors,

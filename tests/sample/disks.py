@@ -25,22 +25,18 @@ LINUX_ROOT_AMD64_TYPE = "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709"
 os.environ["PATH"] += ":/usr/sbin:/sbin"
 
 
-def write_box(image, root, filesystem, uuid, extra):
-    """The box's disk as FreedomBox's own images have it: GPT, an EFI partition at 4 MiB, the root behind it.
-
-    `extra` MiB of room are added to the usual 768.
-    """
+def write_box(image, root, filesystem, uuid, room):
+    """The box's disk as FreedomBox's own images have it: GPT, an EFI partition at 4 MiB, the root of `room` MiB behind it."""
     with tempfile.TemporaryDirectory(dir=image.parent) as scratch:
         scratch = pathlib.Path(scratch)
         esp, part = scratch / "esp", scratch / "root"
         _sparse(esp, ESP_SIZE)
         _run("mkfs.vfat", "-F", "32", "-n", "EFI", "--invariant", "-i", "F00D0001", esp)
-        # The restore holds old and new data at once.
-        _sparse(part, (768 + 3 * extra) * MIB)
+        _sparse(part, room * MIB)
         if filesystem == "btrfs":
             _run("mkfs.btrfs", "--quiet", "--label", "root", "--uuid", uuid, "--rootdir", root, part)
         else:
-            _run("mke2fs", "-q", "-t", "ext4", "-L", "root", "-U", uuid, "-d", root, part)
+            _run("mke2fs", "-q", "-t", "ext4", "-b", "4096", "-L", "root", "-U", uuid, "-d", root, part)
         # mkfs.btrfs --rootdir may have made the file bigger.
         size = -(-part.stat().st_size // MIB) * MIB
         _sparse(image, ROOT_OFFSET + size + MIB)

@@ -137,6 +137,7 @@ def parse_arguments():
     parser.add_argument("--never-booted", action="store_true", help="a freshly written box, without a database")
     parser.add_argument("--disks", action="store_true", help="also make disk images")
     parser.add_argument("--filesystem", choices=("btrfs", "ext4"), default="btrfs", help="of the box's root")
+    parser.add_argument("--root-size", type=int, metavar="MIB", help="of its filesystem (default: room for old and new data)")
     parser.add_argument("--uuid", default=disks.ROOT_UUID, help="of the box's root; the kernel mounts no two alike")
     parser.add_argument("--backup-filesystem", choices=("fat32", "ext4"), default="fat32", help="of the backup's drive")
     return parser.parse_args()
@@ -168,7 +169,9 @@ def main():
     expected = expectation(apps, box_entries, options)
     (out / "expected.json").write_text(json.dumps(expected, indent=1) + "\n")
     if options.disks:
-        disks.write_box(out / "box.img", out / "box", options.filesystem, options.uuid, options.size)
+        # A restore holds old and new data at once.
+        room = options.root_size or 768 + 3 * options.size
+        disks.write_box(out / "box.img", out / "box", options.filesystem, options.uuid, room)
         disks.write_backup(out / "backup.img", out / "backup.tar.gz", options.backup_filesystem)
 
 
