@@ -29,7 +29,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("restore", &["model", "formats", "sys", "fault", "survey", "source", "verify", "plan"]),
     ("handoff", &["model", "formats", "sys", "fault", "survey", "source", "verify", "plan", "restore"]),
     ("grow", &["model", "formats", "sys", "fault", "survey", "restore"]),
-    ("finish", &["model", "sys", "fault", "survey", "restore", "handoff"]),
+    ("finish", &["model", "formats", "sys", "fault", "survey", "restore", "handoff"]),
     ("salvage", &["model", "formats", "sys", "survey", "source"]),
     // What the user meets.
     (

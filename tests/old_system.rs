@@ -354,26 +354,39 @@ fn a_database_without_a_dump_is_named_with_what_stays_on_the_old_disk_and_costs_
         return;
     }
     let dir = old_box();
+    let dump = dir.path().join("var/lib/plinth/backups-data/miniflux-database.sql");
+    let written = fs::read_to_string(&dump).unwrap();
+    let verify = || {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_lifeboat"))
+            .args([OsStr::new("verify"), dir.path().as_os_str(), OsStr::new("--json")])
+            .output()
+            .unwrap();
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let told = |one: &serde_json::Value| one["what"].as_str().unwrap().to_owned() + one["advice"].as_str().unwrap();
+        let own = report["findings"].as_array().unwrap().iter().filter(|one| one["subject"] == "miniflux");
+        let own: Vec<(String, String)> =
+            own.map(|one| (one["severity"].as_str().unwrap().to_owned(), told(one))).collect();
+        let of = report["apps"].as_array().unwrap().iter();
+        let damaged: Vec<String> =
+            of.filter(|app| app["verdict"] == "damaged").map(|app| app["name"].as_str().unwrap().to_owned()).collect();
+        (output.status.code(), own, damaged, report["apps"].to_string().contains("databases"))
+    };
+    fs::remove_file(&dump).unwrap();
+    let (code, told, damaged, _) = verify();
+    assert_eq!((code, told.len(), damaged), (Some(15), 1, vec!["miniflux".to_owned()]), "{told:?}");
+    assert_eq!(told[0].0, "damage");
+    assert!(told[0].1.contains("miniflux-database.sql") && told[0].1.contains("/var/lib/postgresql"), "{told:?}");
+
+    // Its server's own files come along, and only where they are needed.
     put(dir.path(), "var/lib/postgresql/17/main/PG_VERSION", "17\n");
-    fs::remove_file(dir.path().join("var/lib/plinth/backups-data/miniflux-database.sql")).unwrap();
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_lifeboat"))
-        .args([OsStr::new("verify"), dir.path().as_os_str(), OsStr::new("--json")])
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(15), "{}", String::from_utf8_lossy(&output.stderr));
-    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let damages: Vec<_> =
-        report["findings"].as_array().unwrap().iter().filter(|one| one["severity"] == "damage").collect();
-    assert_eq!(damages.len(), 1, "{report:#}");
-    assert_eq!(damages[0]["subject"], "miniflux");
-    let told = damages[0]["what"].as_str().unwrap().to_owned() + damages[0]["advice"].as_str().unwrap();
-    assert!(told.contains("miniflux-database.sql") && told.contains("/var/lib/postgresql"), "{told}");
-    let damaged: Vec<_> = report["apps"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter(|app| app["verdict"] == "damaged")
-        .map(|app| &app["name"])
-        .collect();
-    assert_eq!(damaged, ["miniflux"]);
+    let (_, told, damaged, carried) = verify();
+    assert_eq!((told.len(), damaged, carried), (1, Vec::<String>::new(), true), "{told:?}");
+    assert!(told[0].0 == "warning" && told[0].1.contains("own files come along"), "{told:?}");
+    fs::write(&dump, &written[..written.len() / 2]).unwrap();
+    let (_, told, damaged, carried) = verify();
+    assert_eq!((told.len(), damaged, carried), (1, Vec::<String>::new(), true), "{told:?}");
+    assert!(told[0].1.contains("is not whole"), "{told:?}");
+    fs::write(&dump, &written).unwrap();
+    let (_, told, damaged, carried) = verify();
+    assert_eq!((told.len(), damaged, carried), (0, Vec::<String>::new(), false), "{told:?}");
 }

@@ -3,7 +3,9 @@
 //! Every part is recorded when it is done; what is recorded is not done again, what is not is done as if for the first
 //! time. Parts look at the disk and at FreedomBox, never at the record alone.
 
+use super::cluster;
 use super::driver::{Driver, DriverError, Moment};
+use super::machine::Machine;
 use super::pace;
 use crate::model::app::AppId;
 use crate::model::cause::chain;
@@ -16,6 +18,7 @@ use crate::restore::{Numbers, Restore, RestoreError, doing};
 use crate::sys::dir::{self, Kind};
 use crate::sys::{fault, tree};
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io;
 
 /// Where FreedomBox expects the dumps that it imports.
@@ -28,6 +31,8 @@ pub(super) enum Trouble {
     Failed(String),
     /// It has to wait for something.
     NotNow(String),
+    /// Another attempt will not work either, unless somebody changes something.
+    Never(String),
     /// The program that drives FreedomBox is gone; another attempt may work.
     Gone(String),
     /// Lifeboat's own records or the disk failed: nothing else is tried.
@@ -53,7 +58,12 @@ impl From<DriverError> for Trouble {
 }
 
 /// Does what is left to do for one app.
-pub(super) fn work(restore: &mut Restore, driver: &mut Driver, app: &AppPlan) -> Result<(), Trouble> {
+pub(super) fn work(
+    restore: &mut Restore,
+    driver: &mut Driver,
+    machine: &Machine,
+    app: &AppPlan,
+) -> Result<(), Trouble> {
     let id = app.name.as_str();
     restore.record(Record::Attempt { app: app.name.clone() })?;
     let reached = reached(restore, &app.name);
@@ -81,6 +91,9 @@ pub(super) fn work(restore: &mut Restore, driver: &mut Driver, app: &AppPlan) ->
             Err(error) => return in_part(Part::Save, Err(error)),
         }
         done(restore, &app.name, Part::Save)?;
+    }
+    if reached < Some(Part::Restore) && app.recovers {
+        recover(restore, machine, app)?;
     }
     if reached < Some(Part::Restore) {
         let names = restore.unknown_names(&app.name)?;
@@ -122,6 +135,22 @@ pub(super) fn work(restore: &mut Restore, driver: &mut Driver, app: &AppPlan) ->
     Ok(())
 }
 
+/// Makes a dump of what the app's database held from the files of its old server. Where that does not work, an older
+/// dump has to do.
+fn recover(restore: &mut Restore, machine: &Machine, app: &AppPlan) -> Result<(), Trouble> {
+    let older = |restore: &Restore| {
+        let steps = restore.parked_steps(&app.name);
+        steps.into_iter().any(|step| cluster::place(app).is_some_and(|dump| dump.is_within(&step.destination)))
+    };
+    match cluster::dump(restore, machine, app) {
+        Err(Trouble::Failed(why) | Trouble::Never(why)) if older(restore) => {
+            let what = format!("ATTENTION: what it stored last is missing, its older dump was imported: {why}");
+            Ok(restore.record(Record::Noted { app: app.name.clone(), what })?)
+        }
+        other => other,
+    }
+}
+
 /// Puts the files of an app in place: old dumps away, owners, then one exchange after another.
 fn place(restore: &mut Restore, app: &AppPlan, numbers: &Numbers, moment: &Moment) -> Result<(), RestoreError> {
     let steps = restore.parked_steps(&app.name);
@@ -141,6 +170,14 @@ fn place(restore: &mut Restore, app: &AppPlan, numbers: &Numbers, moment: &Momen
     for step in &steps {
         restore.move_in(step)?;
         restore.open_state(step, &states)?;
+    }
+    if let (true, Some(mut dump), Some(path)) = (app.recovers, cluster::of(restore, app)?, cluster::place(app)) {
+        let failed = || doing(format!("placing the dump of '{}'", app.name));
+        if !moment.dumps.iter().any(|named| inside(named).as_ref() == Some(path)) {
+            return Err(failed()(io::Error::other("this FreedomBox imports no dump of it")));
+        }
+        restore.make_parents(path)?;
+        put(restore, &mut dump, path).map_err(failed())?;
     }
     restore.root().sync_filesystem().map_err(doing("writing the app's data to the disk"))
 }
@@ -270,15 +307,22 @@ fn offer(restore: &Restore, app: &AppId, kept: &[Vec<u8>], dumps: &[String]) -> 
             continue;
         }
         let store = restore.kept()?.child(app.as_str().as_bytes()).map_err(failed())?;
-        let at = restore.root().parent(&path).map_err(failed())?;
-        let mut file = at.create_file(path.file_name()).map_err(failed())?;
-        io::copy(&mut store.read_file(path.file_name()).map_err(failed())?, &mut file).map_err(failed())?;
-        dir::sync_file(&file).map_err(failed())?;
-        // As FreedomBox's own dumps: the database's user does not read them, FreedomBox does.
-        let folder = at.stat_self().map_err(failed())?;
-        if folder.kind == Kind::Directory {
-            at.set_owner(path.file_name(), folder.uid, folder.gid).map_err(failed())?;
-        }
+        put(restore, &mut store.read_file(path.file_name()).map_err(failed())?, &path).map_err(failed())?;
+    }
+    Ok(())
+}
+
+/// Writes a dump to where FreedomBox imports it from.
+fn put(restore: &Restore, dump: &mut File, path: &RelPath) -> io::Result<()> {
+    let (at, name) = (restore.root().parent(path)?, path.file_name());
+    tree::remove(&at, name)?;
+    let mut file = at.create_file(name)?;
+    io::copy(dump, &mut file)?;
+    dir::sync_file(&file)?;
+    // As FreedomBox's own dumps: the database's user does not read them, FreedomBox does.
+    let folder = at.stat_self()?;
+    if folder.kind == Kind::Directory {
+        at.set_owner(name, folder.uid, folder.gid)?;
     }
     Ok(())
 }

@@ -25,7 +25,7 @@ pub fn take_back(scene: &Scene, restore: &mut Restore) -> Result<(), RestoreErro
         let mut driver = Driver::start(&machine, scene.host, &log, true)?;
         driver.begin()?;
         let apps = restore.plan().apps.clone();
-        for plan in apps.iter().rev().filter(|app| app.road.restores()) {
+        for plan in apps.iter().rev().filter(|app| app.road.restores() && !app.is_databases()) {
             (scene.talk)(&format!("{}: bringing back what it had before", plan.name));
             let back = match plan.is_folders() {
                 true => restore.undo_app(&plan.name).map_err(Trouble::from),
@@ -47,7 +47,7 @@ pub fn take_back(scene: &Scene, restore: &mut Restore) -> Result<(), RestoreErro
     match taken {
         Ok(()) => Ok(()),
         Err(Trouble::Disk(error)) => Err(error),
-        Err(Trouble::Failed(why) | Trouble::NotNow(why) | Trouble::Gone(why)) => {
+        Err(Trouble::Failed(why) | Trouble::NotNow(why) | Trouble::Never(why) | Trouble::Gone(why)) => {
             Err(doing("bringing back what the apps had before")(std::io::Error::other(why)))
         }
     }

@@ -185,7 +185,7 @@ impl Machine<'_> {
 }
 
 /// The last lines that a program said, for people.
-fn last_words(output: &Output) -> String {
+pub(super) fn last_words(output: &Output) -> String {
     let said = [output.stdout.as_slice(), b"\n", output.stderr.as_slice()].concat();
     let said = bytes::escape(&said.split(|&b| b == b'\n').map(<[u8]>::trim_ascii).collect::<Vec<_>>().join(&b' '));
     let words: Vec<&str> = said.split_whitespace().collect();

@@ -12,6 +12,7 @@
 
 mod app;
 mod back;
+mod cluster;
 mod driver;
 mod extras;
 mod folders;

@@ -196,6 +196,7 @@ impl<'a> Run<'a> {
                 Err(Trouble::Disk(error)) => return Err(error),
                 Err(Trouble::Failed(why)) => self.stop(&plan.name, &why, true)?,
                 Err(Trouble::NotNow(why)) => self.stop(&plan.name, &why, false)?,
+                Err(Trouble::Never(why)) => self.give_up(&plan.name, &why)?,
                 Err(Trouble::Gone(why)) => {
                     self.driver = None;
                     self.stop(&plan.name, &why, true)?;
@@ -215,7 +216,7 @@ impl<'a> Run<'a> {
         let Some(driver) = self.driver.as_mut() else { return Err(Trouble::Gone("it is gone".into())) };
         match plan.is_folders() {
             true => folders::work(&mut self.restore, driver, plan, self.scene.asked)?,
-            false => app::work(&mut self.restore, driver, plan)?,
+            false => app::work(&mut self.restore, driver, self.machine, plan)?,
         }
         if self.is_committed() {
             // Nobody can undo it any more.

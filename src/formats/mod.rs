@@ -12,6 +12,7 @@ pub mod borg_config;
 pub mod btrfs;
 pub mod container;
 pub mod dpkg;
+pub mod dump;
 pub mod elf;
 pub mod exfat;
 pub mod ext;

@@ -110,7 +110,11 @@ impl Guide<'_> {
         }
         let apps = self.chosen.plan.iter().flat_map(|(plan, _)| &plan.apps);
         let left: Vec<String> = apps
-            .filter(|app| app.road.restores() && !fitting.iter().flatten().any(|name| *name == app.archived_as))
+            .filter(|app| {
+                app.road.restores()
+                    && !app.is_databases()
+                    && !fitting.iter().flatten().any(|name| *name == app.archived_as)
+            })
             .map(|app| format!("{} ({})", app.archived_as, app.bytes))
             .collect();
         let screen = self

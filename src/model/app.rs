@@ -19,6 +19,12 @@ impl AppId {
         AppId("folders".to_owned())
     }
 
+    /// The name under which database servers' own files are carried along, beside the apps. No app of FreedomBox is
+    /// called so.
+    pub fn databases() -> AppId {
+        AppId("databases".to_owned())
+    }
+
     /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -193,6 +193,8 @@ pub struct Database {
     /// The dump.
     #[serde(deserialize_with = "absolute_path")]
     pub dump: RelPath,
+    /// What it may be called in its server, the likeliest first.
+    pub names: Vec<String>,
 }
 
 /// Database servers.
@@ -203,6 +205,16 @@ pub enum Engine {
     Mysql,
     /// PostgreSQL.
     Postgresql,
+}
+
+impl Engine {
+    /// Its name, for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Engine::Mysql => "MariaDB",
+            Engine::Postgresql => "PostgreSQL",
+        }
+    }
 }
 
 /// All apps that any FreedomBox version had, by id.

@@ -9,6 +9,7 @@ pub mod app;
 pub mod archive;
 pub mod bytes;
 pub mod cause;
+pub mod cluster;
 pub mod desk;
 pub mod digest;
 pub mod disk;

@@ -164,6 +164,10 @@ pub struct AppPlan {
     pub services: Vec<String>,
     /// What the next normal boot does for it, in words.
     pub next_boot: Vec<String>,
+    /// Whether its database comes from its server's own files, which are parked beside it: no newer dump tells what it
+    /// held.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub recovers: bool,
     /// Paths in the archive's manifest that are not restored, with the reason.
     pub left_out: Vec<LeftOut>,
 }
@@ -174,6 +178,11 @@ impl AppPlan {
         self.name == AppId::folders()
     }
 
+    /// Whether this is no app, but the own files of database servers, which the apps that need them are restored from.
+    pub fn is_databases(&self) -> bool {
+        self.name == AppId::databases()
+    }
+
     /// Whether its data is only kept on the box, because the app cannot be installed there.
     pub fn is_kept_only(&self) -> bool {
         self.road == Road::Parked && matches!(self.version, VersionVerdict::PackageGone { .. })
@@ -182,7 +191,8 @@ impl AppPlan {
     /// Whether the next normal boot has something to do for it.
     pub fn waits_for_boot(&self) -> bool {
         match self.road {
-            Road::Parked => true,
+            // They are there for apps, which wait themselves.
+            Road::Parked => !self.is_databases(),
             Road::InPlace => !self.next_boot.is_empty(),
             Road::NoData | Road::Blocked => false,
         }

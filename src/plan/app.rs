@@ -1,15 +1,17 @@
 //! The plan for one app: its road, its steps, and what the next boot does for it.
 
-use super::{Draft, Input, damage, place, version};
+use super::{Draft, Input, damage, databases, place, version};
+use crate::model::app::AppId;
 use crate::model::archive::ArchivedApp;
 use crate::model::finding::Verdict;
-use crate::model::manifest::{self, Engine, Hook, Manifest, ServiceKind};
+use crate::model::manifest::{self, Hook, Manifest, ServiceKind};
 use crate::model::path::RelPath;
 use crate::model::plan::{Action, AppPlan, BlockerKind, Changes, Road, Step, VersionVerdict};
 use crate::model::size::ByteSize;
+use std::collections::BTreeSet;
 
 /// Adds the archived app to the draft; a spoiled one only to say that it stays behind.
-pub(super) fn add(input: &Input, archived: &ArchivedApp, is_spoiled: bool, draft: &mut Draft) {
+pub(super) fn add(input: &Input, archived: &ArchivedApp, spoiled: &BTreeSet<AppId>, draft: &mut Draft) {
     let verdict = input.report.verdict(&archived.name).unwrap_or(Verdict::NotVerifiable);
     let mut app = AppPlan {
         name: archived.name.clone(),
@@ -22,9 +24,10 @@ pub(super) fn add(input: &Input, archived: &ArchivedApp, is_spoiled: bool, draft
         bytes: ByteSize(0),
         services: Vec::new(),
         next_boot: Vec::new(),
+        recovers: databases::recovers(input, archived, spoiled),
         left_out: Vec::new(),
     };
-    match build(input, archived, is_spoiled, draft, &mut app) {
+    match build(input, archived, spoiled.contains(&archived.name), draft, &mut app) {
         Ok(()) => {}
         Err(refusal) => refuse(input, draft, &mut app, refusal),
     }
@@ -69,7 +72,7 @@ fn build(
         };
         return Err(Refusal { kind: BlockerKind::Nothing, why, advice: OTHER_APPS });
     }
-    app.road = road(input, today, &placed);
+    app.road = road(input, today, app.recovers, &placed);
     steps(input, draft, app, &placed);
     describe_next_boot(input, today, &placed, app);
     Ok(())
@@ -118,9 +121,11 @@ fn holds_anything(input: &Input, archived: &ArchivedApp) -> bool {
 /// In place when the app's packages are there, FreedomBox has set it up, and its files are all that counts. Parked when the app has to be
 /// installed or set up first, and when its files only mean something together with a database or with settings that a
 /// running FreedomBox imports: then files and import change together, at the next boot.
-fn road(input: &Input, app: &Manifest, placed: &[(RelPath, RelPath)]) -> Road {
+fn road(input: &Input, app: &Manifest, recovers: bool, placed: &[(RelPath, RelPath)]) -> Road {
     let box_ = input.installation;
-    if placed.is_empty() {
+    if recovers {
+        Road::Parked
+    } else if placed.is_empty() {
         Road::NoData
     } else if !version::is_installed(app, box_)
         || box_.set_up(&app.id).is_none()
@@ -221,12 +226,14 @@ fn describe_next_boot(input: &Input, manifest: &Manifest, placed: &[(RelPath, Re
     if app.road == Road::InPlace && !matches!(app.version, VersionVerdict::Same) {
         app.next_boot.push("let the app upgrade its data where that is needed".into());
     }
+    if let Some(database) = manifest.database.as_ref().filter(|_| app.recovers) {
+        let engine = database.engine.name();
+        app.next_boot.push(format!("import its {engine} database from the files of its old server"));
+        return;
+    }
     let restores = |file: &RelPath| placed.iter().any(|(from, _)| file.is_within(from));
     if let Some(database) = manifest.database.as_ref().filter(|database| restores(&database.dump)) {
-        let engine = match database.engine {
-            Engine::Mysql => "MariaDB",
-            Engine::Postgresql => "PostgreSQL",
-        };
+        let engine = database.engine.name();
         app.next_boot.push(format!("import its {engine} database"));
     } else if manifest.settings_file.as_ref().is_some_and(restores) {
         app.next_boot.push("import its settings".into());

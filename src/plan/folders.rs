@@ -19,6 +19,7 @@ pub(super) fn add(input: &Input, archived: &ArchivedApp, is_spoiled: bool, draft
         bytes: ByteSize(0),
         services: Vec::new(),
         next_boot: Vec::new(),
+        recovers: false,
         left_out: Vec::new(),
     };
     if is_spoiled {

@@ -5,6 +5,7 @@
 
 mod app;
 mod damage;
+mod databases;
 mod folders;
 mod place;
 mod space;
@@ -162,8 +163,8 @@ pub fn id_of(plan: &RestorePlan) -> PlanId {
 /// The owners of what is restored that the box does not have.
 fn unknown_owners(input: &Input, steps: &[Step]) -> Vec<UnknownOwner> {
     let mut found: BTreeMap<&String, Vec<AppId>> = BTreeMap::new();
-    // A folder waits until its owner has an account.
-    for step in steps.iter().filter(|step| step.action != Action::Merge) {
+    // A folder waits until its owner has an account, and what a database server left belongs to whom reads it.
+    for step in steps.iter().filter(|step| step.action != Action::Merge && step.app != AppId::databases()) {
         let Some(content) = input.contents.root(&step.source) else { continue };
         for name in content.users.union(&content.groups).filter(|name| input.unknown_owners.contains(*name)) {
             let apps = found.entry(name).or_default();
@@ -214,11 +215,16 @@ impl Draft {
         for archived in &input.summary.apps {
             if input.chosen.is_none_or(|chosen| chosen.contains(&archived.name)) {
                 let is_spoiled = spoiled.contains(&archived.name);
-                match archived.name == AppId::folders() {
-                    true => folders::add(input, archived, is_spoiled, &mut draft),
-                    false => app::add(input, archived, is_spoiled, &mut draft),
+                if archived.name == AppId::folders() {
+                    folders::add(input, archived, is_spoiled, &mut draft);
+                } else if archived.name != AppId::databases() {
+                    app::add(input, archived, spoiled, &mut draft);
                 }
             }
+        }
+        // Last: by then it is known which apps need them.
+        if let Some(archived) = input.summary.apps.iter().find(|archived| archived.name == AppId::databases()) {
+            databases::add(input, archived, spoiled.contains(&archived.name), &mut draft);
         }
         draft
     }

@@ -1,6 +1,6 @@
 //! Where the paths of an archived app go on the target, and which of them go nowhere.
 
-use super::{Draft, Input, Taken};
+use super::{Draft, Input, Taken, databases};
 use crate::model::archive::ArchivedApp;
 use crate::model::finding::Verdict;
 use crate::model::manifest::{self, Manifest};
@@ -70,6 +70,8 @@ fn sources(
                 .push(format!("{}: \"/{path}\" is not a path of this app and is not restored", archived.name));
         } else if content.is_some_and(|content| content.kind == Some(RootKind::Symlink)) && is_directory(today, path) {
             leave_link(input, archived, today, draft, app, path);
+        } else if app.recovers && databases::is_worthless(input, archived, today, path) {
+            leave(app, path, "what its database held comes from the files of its old server", false);
         } else if content.is_some() {
             sources.push(path.clone());
         } else if app.verdict == Verdict::Damaged {

@@ -4,7 +4,7 @@ use super::{Draft, Input, damage};
 use crate::model::app::AppId;
 use crate::model::growth::Growth;
 use crate::model::path::RelPath;
-use crate::model::plan::{Action, AppPlan, Blocker, BlockerKind, Road, SpaceNeed};
+use crate::model::plan::{Action, AppPlan, Blocker, BlockerKind, SpaceNeed};
 use crate::model::site::{AREA, Free};
 use crate::model::size::ByteSize;
 use std::collections::BTreeMap;
@@ -27,8 +27,11 @@ pub(super) fn needs(input: &Input, draft: &Draft) -> Vec<(RelPath, SpaceNeed)> {
     }
     for step in draft.steps.iter().filter(|step| step.action != Action::SetAside) {
         let (bytes, entries) = sums.entry(step.area.clone()).or_insert((0, OWN_INODES));
-        *bytes = bytes.saturating_add(step.bytes.0).saturating_add(step.entries.saturating_mul(PER_ENTRY));
-        *entries = entries.saturating_add(step.entries);
+        // A database server works on a copy of its files, and writes a dump.
+        let times = if step.app == AppId::databases() { 3 } else { 1 };
+        let size = step.bytes.0.saturating_add(step.entries.saturating_mul(PER_ENTRY));
+        *bytes = bytes.saturating_add(size.saturating_mul(times));
+        *entries = entries.saturating_add(step.entries.saturating_mul(times));
     }
     let need = |(area, (bytes, inodes)): (RelPath, (u64, u64))| {
         let free = input.ground.free.get(&area).copied().unwrap_or(Free { bytes: ByteSize(0), inodes: Some(0) });
@@ -96,7 +99,7 @@ fn grown(needs: &[(RelPath, SpaceNeed)], growth: &Growth) -> Vec<(RelPath, Space
 /// What to leave out: the smallest single app whose absence is enough, else all that do not fit beside the smaller
 /// ones. Each proposal is tried: the plan without them is made and fits. In words, and the apps that fit.
 fn proposal(input: &Input, draft: &Draft, growth: Option<&Growth>) -> (String, Option<Vec<AppId>>) {
-    let is_restored = |app: &&AppPlan| matches!(app.road, Road::InPlace | Road::Parked);
+    let is_restored = |app: &&AppPlan| app.road.restores() && !app.is_databases();
     let size = |app: &AppPlan| {
         let steps = draft.steps.iter().filter(|step| step.app == app.name);
         steps.fold(0u64, |sum, step| {

@@ -235,6 +235,10 @@ fn app_lines(app: &AppPlan) -> String {
             );
             wrap("  ", &format!("{name}: {counts}"))
         }
+        (None, Road::Parked) if app.is_databases() => {
+            let files = t!("files of the old database server; {bytes} to write", bytes = app.bytes);
+            wrap("  ", &format!("{name}: {files}"))
+        }
         (None, _) => {
             let changes = &app.changes;
             let counts = t!(

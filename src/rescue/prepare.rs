@@ -130,12 +130,17 @@ pub fn prepare(
     let unfinished = unfinished.filter(restore::Standing::is_open);
     let folders = folders(archive.as_mut(), request);
     let mut apps = request.apps.clone();
+    let databases = archive.add_databases(apps.as_deref());
+    if !databases.is_empty() {
+        apps.iter_mut().for_each(|apps| apps.push(AppId::databases()));
+    }
     if !folders.is_empty() {
         apps.iter_mut().for_each(|apps| apps.push(AppId::folders()));
     }
     let mut comparison = Comparison::with(&root, &owners, installation, apps.as_deref());
-    folders.iter().for_each(|folder| comparison.keep_in_place(folder));
-    let verified = verify_archive(archive.as_mut(), apps.as_deref(), &folders, &mut comparison, progress)?;
+    let besides: Vec<RelPath> = folders.into_iter().chain(databases).collect();
+    besides.iter().for_each(|path| comparison.keep_in_place(path));
+    let verified = verify_archive(archive.as_mut(), apps.as_deref(), &besides, &mut comparison, progress)?;
     let ground = comparison.finish().map_err(|error| {
         let sentence = format!("looking at the box's disk: {error}");
         Failure::untouched(Ending::Failed, sentence, "check the box's disk and try again")
@@ -242,7 +247,10 @@ pub fn verify_location(
     let _watched = Watched::by(progress);
     let location = location(host, path, unlock)?;
     let mut archive = reach::open(host, &location, archive, unlock)?;
-    verify_archive(archive.as_mut(), apps, &[], &mut NoObserver, progress)
+    let databases = archive.add_databases(apps);
+    let mut apps = apps.map(<[AppId]>::to_vec);
+    apps.iter_mut().for_each(|apps| apps.extend((!databases.is_empty()).then(AppId::databases)));
+    verify_archive(archive.as_mut(), apps.as_deref(), &databases, &mut NoObserver, progress)
 }
 
 /// Verifies every backup at a place. One that cannot be opened or read is a finding; it does not keep the others from
@@ -257,7 +265,8 @@ pub fn verify_all(
     let mut backups = Vec::new();
     let findings = reach::each(host, &location, unlock, &mut |name, opened| {
         let verified = opened.map_err(Failure::from).and_then(|mut archive| {
-            let verified = verify_archive(archive.as_mut(), None, &[], &mut NoObserver, progress)?;
+            let databases = archive.add_databases(None);
+            let verified = verify_archive(archive.as_mut(), None, &databases, &mut NoObserver, progress)?;
             Ok(verified.report)
         });
         let report = verified.unwrap_or_else(|failure| {
@@ -269,17 +278,17 @@ pub fn verify_all(
     Ok(Reports { backups, findings })
 }
 
-/// Verifies what belongs to apps, and these folders besides.
+/// Verifies what belongs to apps, and these paths besides.
 pub(super) fn verify_archive(
     archive: &mut dyn Archive,
     apps: Option<&[AppId]>,
-    folders: &[RelPath],
+    besides: &[RelPath],
     observer: &mut dyn Observer,
     progress: &dyn Progress,
 ) -> Result<verify::Verified, Failure> {
     let dumps: Vec<(AppId, RelPath)> =
         manifest::all().iter().filter_map(|app| Some((app.id.clone(), app.database.as_ref()?.dump.clone()))).collect();
-    let roots: Vec<RelPath> = manifest::roots().iter().chain(folders).cloned().collect();
+    let roots: Vec<RelPath> = manifest::roots().iter().chain(besides).cloned().collect();
     let scope = Scope { roots: &roots, apps, dumps: &dumps, skip: &skips };
     Ok(verify::verify(archive, &scope, observer, progress)?)
 }

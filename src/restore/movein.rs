@@ -317,6 +317,11 @@ impl Restore {
         Ok(place::kept(&self.plan().id)?.join(app.as_str().as_bytes())?)
     }
 
+    /// Where that is.
+    pub fn kept_path(&self) -> Result<RelPath, RestoreError> {
+        place::kept(&self.plan().id)
+    }
+
     /// Removes what an app had before, once nothing can be undone any more: the old data that lies parked now.
     pub fn free_old(&self, app: &AppId) -> Result<(), RestoreError> {
         for step in self.parked_steps(app) {
@@ -332,6 +337,29 @@ impl Restore {
                     tree::remove(&at, parked.file_name()).map_err(failed())?;
                 }
                 self.free_state(&step)?;
+            }
+        }
+        self.free_clusters()
+    }
+
+    /// Removes the parked files of old database servers, once every app that they are for was restored from a dump that
+    /// was made of them.
+    fn free_clusters(&self) -> Result<(), RestoreError> {
+        let databases = AppId::databases();
+        let kept = self.kept()?;
+        for app in self.plan().apps.iter().filter(|app| app.recovers && app.road.restores()) {
+            let finished = |record: &Record| matches!(record, Record::Finished { app: of } if *of == app.name);
+            let dump = kept.stat_child(format!("{}.sql", app.name).as_bytes()).map_err(doing("looking for dumps"))?;
+            if dump.is_none() || !self.records().iter().any(finished) {
+                return Ok(());
+            }
+        }
+        for step in self.parked_steps(&databases) {
+            let path = step.place();
+            let failed = || doing(format!("removing \"{path}\""));
+            match self.root().parent(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => tree::remove(&other.map_err(failed())?, path.file_name()).map_err(failed())?,
             }
         }
         Ok(())

@@ -89,7 +89,7 @@ pub(super) fn set_interrupted(root: &Dir, on: bool) -> Result<(), RestoreError> 
 
 impl Restore {
     /// Makes the missing parents of a live path, each noted first so that undoing removes it; root's, 0755.
-    pub(super) fn make_parents(&mut self, path: &RelPath) -> Result<Dir, RestoreError> {
+    pub fn make_parents(&mut self, path: &RelPath) -> Result<Dir, RestoreError> {
         for parent in path.ancestors() {
             if self.is_made(&parent).map_err(doing(format!("looking at \"{parent}\"")))? {
                 continue;

@@ -120,10 +120,9 @@ fn stand(root: &Dir, records: &[Record], plan: &RestorePlan, taken_over: &dyn Fn
     };
     let named = |wanted: Stand| progress.iter().filter(move |app| app.stand == wanted).map(|app| app.name.clone());
     let unfinished = |app: &AppId| progress.iter().any(|other| other.name == *app && other.stand != Stand::Finished);
-    let done = plan
-        .apps
-        .iter()
-        .filter(|app| settled && app.road.restores() && !taken_over(&app.name) && !unfinished(&app.name));
+    let done = plan.apps.iter().filter(|app| {
+        settled && app.road.restores() && !app.is_databases() && !taken_over(&app.name) && !unfinished(&app.name)
+    });
     Standing {
         state,
         id: plan.id.clone(),
@@ -166,7 +165,11 @@ fn progress(root: &Dir, records: &[Record], plan: &RestorePlan, app: &AppId) -> 
                 seen.failures += u32::from(*failure);
                 (open, seen.why) = (false, Some(why.clone()));
             }
-            Record::Noted { app: of, what } if of == app => seen.note = Some(what.clone()),
+            Record::Noted { app: of, what } if of == app => match &mut seen.note {
+                Some(note) if note.contains(what) => {}
+                Some(note) => *note = format!("{note}; {what}"),
+                None => seen.note = Some(what.clone()),
+            },
             Record::Finished { app: of } if of == app => {
                 (open, seen.stand, seen.why) = (false, Stand::Finished, None);
             }

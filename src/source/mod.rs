@@ -22,10 +22,12 @@ pub use location::{Listing, each, find, is_repository, list, list_deleted, open_
 pub use tar_export::{open, open_file};
 pub use unlock::{NoPassphrase, OnePassphrase, Unlock};
 
+use crate::model::app::AppId;
 use crate::model::archive::{ArchiveId, ArchiveSummary};
 use crate::model::entry::Entry;
 use crate::model::extra::Extras;
 use crate::model::finding::Finding;
+use crate::model::path::RelPath;
 use crate::model::progress::Progress;
 use crate::model::size::ByteSize;
 use std::io::{self, BufRead};
@@ -57,6 +59,12 @@ pub trait Archive {
 
     /// Hands out the folders that it holds besides apps as well, from now on; its summary has them as one more app.
     fn add_folders(&mut self) {}
+
+    /// Hands out the database servers' own files that these apps (all, where none are named) need, because no dump tells
+    /// what they held, from now on; its summary has them as one more app. Returns where they lie.
+    fn add_databases(&mut self, _apps: Option<&[AppId]>) -> Vec<RelPath> {
+        Vec::new()
+    }
 
     /// What it holds besides apps. No backup of FreedomBox holds any of that.
     fn extras(&self) -> Option<&Extras> {

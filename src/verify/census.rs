@@ -1,9 +1,9 @@
 //! Counting and digesting what goes by, in one pass.
 
-use super::dump::{Dump, Tail};
 use super::record::content_record;
 use super::span::Span;
 use super::{Observer, RootContent, RootKind, Scope};
+use crate::formats::dump::{Dump, Tail};
 use crate::model::bytes;
 use crate::model::digest::Sha256Digest;
 use crate::model::entry::{Entry, EntryKind};

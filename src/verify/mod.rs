@@ -6,7 +6,6 @@
 
 mod census;
 pub mod compare;
-mod dump;
 mod ground;
 mod record;
 mod span;

@@ -4,12 +4,14 @@
 //! had gone on to something else after all of the app's paths: then its entries are all there, but not proven.
 
 use super::census::{Census, is_dump};
-use super::dump::Dump;
 use super::span::Span;
 use super::{RootContent, Scope};
+use crate::formats::dump::Dump;
 use crate::model::app::AppId;
 use crate::model::archive::{ArchiveSummary, ArchivedApp, Generation};
+use crate::model::cluster;
 use crate::model::finding::{AppVerdict, DumpState, DumpVerdict, Finding, Report, Severity, Verdict};
+use crate::model::manifest;
 use crate::model::path::RelPath;
 use crate::model::size::ByteSize;
 use crate::source::{Ending, Proof, ReadError};
@@ -18,8 +20,11 @@ use std::collections::{BTreeMap, BTreeSet};
 const FETCH_AGAIN: &str = "use another backup, or fetch this one again from where it comes from";
 
 const DUMP_FIRST: &str = "FreedomBox writes it when it makes a backup: where the old box still starts, let it make one. The \
-                          database's own files, in /var/lib/mysql or /var/lib/postgresql, can only be read by its server: \
-                          keep the old disk";
+                          files of its database server, in /var/lib/mysql or /var/lib/postgresql, are not on this disk \
+                          either, or cannot be read whole: keep the old disk";
+
+const CARRIED: &str = "the database server's own files come along; the running box reads them with its own server, where that \
+                       can read them";
 
 /// What the pass over the archive left behind.
 pub(super) struct Evidence {
@@ -188,14 +193,16 @@ fn problems_of(
     report: &mut Report,
 ) -> bool {
     let is_system = summary.generation == Generation::System;
-    let mut damaged = app.paths.iter().any(|path| evidence.broken.contains(path));
+    let carried = carried(app, summary, evidence);
+    let is_replaced = |path: &RelPath| carried.is_some() && is_dump(path);
+    let mut damaged = app.paths.iter().any(|path| evidence.broken.contains(path) && !is_replaced(path));
     let named = app.paths.iter().filter(|path| is_dump(path));
     let demanded = scope.dumps.iter().filter(|(name, _)| *name == app.name).map(|(_, path)| path);
     let dumps: BTreeSet<&RelPath> = named.chain(demanded).collect();
     for path in dumps {
         let state = match evidence.dumps.get(path) {
             Some(dump @ Dump { is_complete: true, .. }) => {
-                dump.hours_stale(summary.time.as_deref()).map_or(DumpState::Whole, DumpState::Stale)
+                hours_stale(dump, summary).map_or(DumpState::Whole, DumpState::Stale)
             }
             Some(_) => DumpState::Cut,
             // Where reading stopped, that is said already.
@@ -210,8 +217,13 @@ fn problems_of(
                     "the newest dump of the app's database on this disk was made {hours} hours before the system was \
                      last used: '{path}'"
                 );
-                let advice = "what the app stored since is not in it; where the old box still starts, let it make a \
-                              backup first";
+                let advice = match carried {
+                    Some(_) => CARRIED,
+                    None => {
+                        "what the app stored since is not in it; where the old box still starts, let it make a backup \
+                         first"
+                    }
+                };
                 report.findings.push(Finding::new(Severity::Warning, app.name.as_str(), what, advice));
                 continue;
             }
@@ -227,9 +239,13 @@ fn problems_of(
             DumpState::Cut => format!("the dump of the app's database is not whole: '{path}'"),
             DumpState::Missing => format!("the dump of the app's database is missing: '{path}'"),
         };
-        let advice = if is_system { DUMP_FIRST } else { FETCH_AGAIN };
-        report.findings.push(Finding::new(Severity::Damage, app.name.as_str(), what, advice));
-        damaged = true;
+        let (severity, advice) = match carried {
+            Some(_) => (Severity::Warning, CARRIED),
+            None if is_system => (Severity::Damage, DUMP_FIRST),
+            None => (Severity::Damage, FETCH_AGAIN),
+        };
+        report.findings.push(Finding::new(severity, app.name.as_str(), what, advice));
+        damaged = damaged || severity == Severity::Damage;
     }
     if !app.settings.is_empty() && evidence.outcome.is_ok() {
         let file = format!("var/lib/plinth/backups-data/{}-settings.json", app.name);
@@ -242,6 +258,20 @@ fn problems_of(
         }
     }
     damaged
+}
+
+/// The server's own files that come along and hold the app's database, where all of them could be read.
+fn carried<'a>(app: &ArchivedApp, summary: &'a ArchiveSummary, evidence: &Evidence) -> Option<&'a RelPath> {
+    let engine = manifest::find(&app.name)?.database.as_ref()?.engine;
+    let databases = summary.apps.iter().find(|other| other.name == AppId::databases())?;
+    let is_whole = evidence.outcome.is_ok()
+        && !evidence.has_gap(databases)
+        && !databases.paths.iter().any(|path| evidence.broken.contains(path));
+    databases.paths.iter().find(|path| is_whole && cluster::engine(path) == Some(engine))
+}
+
+fn hours_stale(dump: &Dump, summary: &ArchiveSummary) -> Option<i64> {
+    dump.hours_stale(summary.time.as_deref()?.parse::<jiff::Timestamp>().ok()?.as_second())
 }
 
 /// Says which of an app's files a located damage took.

@@ -4,6 +4,7 @@
 //! the manifest and the settings of apps. Never writes, never replays a journal onto the disk, and never starts a
 //! program of that system: what only its running services could tell is named as missing.
 
+mod clusters;
 mod extras;
 mod manifest;
 mod names;
@@ -62,6 +63,8 @@ struct OldSystem {
     extras: Extras,
     /// Whether the folders of people are handed out as well.
     has_folders: bool,
+    /// The database servers' own files that are handed out as well.
+    databases: Vec<RelPath>,
     /// Files that FreedomBox's backup would have written before, with their content.
     made: Vec<(RelPath, Vec<u8>)>,
     time: Mtime,
@@ -157,8 +160,9 @@ impl OldSystem {
         let times = signs.filter_map(|path| tree.find(&path).ok()?.map(|node| tree.stat(&node).mtime));
         let time = times.max().unwrap_or_default();
         let id = SYSTEM.parse().map_err(io::Error::other)?;
-        let (root, has_folders) = (root.clone(), false);
-        Ok(OldSystem { id, root, system, people, apps, extras, has_folders, made, time, findings, size: None })
+        let (root, has_folders, databases) = (root.clone(), false, Vec::new());
+        let size = None;
+        Ok(OldSystem { id, root, system, people, apps, extras, has_folders, databases, made, time, findings, size })
     }
 
     fn name(&self) -> String {
@@ -169,6 +173,7 @@ impl OldSystem {
     fn starts(&self) -> Vec<&RelPath> {
         let mut paths: Vec<&RelPath> = self.apps.iter().flat_map(|app| &app.paths).collect();
         paths.extend(self.extras.folders.iter().filter(|_| self.has_folders));
+        paths.extend(&self.databases);
         paths.sort();
         let mut starts: Vec<&RelPath> = Vec::new();
         for path in paths {
@@ -207,6 +212,10 @@ impl Archive for OldSystem {
 
     fn summary(&mut self) -> Result<ArchiveSummary, ReadError> {
         let mut apps = self.apps.clone();
+        if !self.databases.is_empty() {
+            let (name, paths) = (AppId::databases(), self.databases.clone());
+            apps.push(ArchivedApp { name, version: None, paths, settings: Vec::new() });
+        }
         if self.has_folders {
             let (name, paths) = (AppId::folders(), self.extras.folders.clone());
             apps.push(ArchivedApp { name, version: None, paths, settings: Vec::new() });
@@ -245,6 +254,24 @@ impl Archive for OldSystem {
     fn add_folders(&mut self) {
         self.has_folders = true;
         self.size = None;
+    }
+
+    fn add_databases(&mut self, apps: Option<&[AppId]>) -> Vec<RelPath> {
+        let asked = self.apps.iter().filter(|app| apps.is_none_or(|apps| apps.contains(&app.name)));
+        let found = match &self.root {
+            Root::Directory(path) => ForeignRoot::open(path).map(|root| {
+                let tree = Mounted(root);
+                clusters::needed(&tree.0, &tree, asked, self.time)
+            }),
+            Root::Volume(extent) => Ok(with_filesystem(extent, |filesystem| {
+                Ok(clusters::needed(filesystem, &Unmounted(filesystem), asked, self.time))
+            })
+            .unwrap_or_default()),
+        };
+        // A disk that cannot be read any more says so when it is read.
+        self.databases = found.unwrap_or_default();
+        self.size = None;
+        self.databases.clone()
     }
 
     fn extras(&self) -> Option<&Extras> {

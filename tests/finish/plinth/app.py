@@ -83,6 +83,8 @@ def apps_init():
             user='gituser', folders=['var/lib/git']),
         App('miniflux', 2, ['miniflux', 'postgresql'],
             DatabaseRestore(files=['/etc/miniflux/freedombox.conf', DUMP], services=['miniflux']), folders=['etc/miniflux']),
+        App('wordpress', 4, ['wordpress'],
+            DatabaseRestore(files=['/var/lib/plinth/backups-data/wordpress-database.sql'])),
         App('mediawiki', 13, [], None),
         # Its user is systemd's, and its package brings a folder where systemd wants a link.
         App('calibre', 3, ['calibre'], BackupRestore(directories=['/var/lib/private/calibre-server-freedombox/']),

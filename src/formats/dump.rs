@@ -5,21 +5,22 @@
 //! (cluster) dump complete`, since August 2025 followed by `\unrestrict <token>`.
 
 use crate::model::entry::Mtime;
+use std::io::{self, Read};
 
 /// What is known of one dump.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Dump {
+pub struct Dump {
     /// Whether it ends as it must.
-    pub(super) is_complete: bool,
+    pub is_complete: bool,
     /// When it was written.
-    pub(super) written: Mtime,
+    pub written: Mtime,
 }
 
 impl Dump {
-    /// How many hours it is older than the backup from `time` (RFC 3339), where that is too many: FreedomBox writes the
-    /// dumps right before a backup, and where that fails, the file of an earlier backup is still there.
-    pub(super) fn hours_stale(&self, time: Option<&str>) -> Option<i64> {
-        let made = time?.parse::<jiff::Timestamp>().ok()?.as_second();
+    /// How many hours it is older than the backup that was made at `made` (seconds since 1970), where that is too many:
+    /// FreedomBox writes the dumps right before a backup, and where that fails, the file of an earlier backup is still
+    /// there.
+    pub fn hours_stale(&self, made: i64) -> Option<i64> {
         let hours = made.saturating_sub(self.written.secs) / 3600;
         (hours >= STALE).then_some(hours)
     }
@@ -34,19 +35,33 @@ const LAST_LINES: [&[u8]; 3] =
 
 /// The last bytes of a file that goes by.
 #[derive(Debug, Default)]
-pub(super) struct Tail(Vec<u8>);
+pub struct Tail(Vec<u8>);
 
 impl Tail {
-    pub(super) fn push(&mut self, bytes: &[u8]) {
+    /// Takes the next piece.
+    pub fn push(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes.get(bytes.len().saturating_sub(TAIL)..).unwrap_or_default());
         self.0.drain(..self.0.len().saturating_sub(TAIL));
     }
 
     /// Whether a dump that ends like this is whole.
-    pub(super) fn is_complete(&self) -> bool {
+    pub fn is_complete(&self) -> bool {
         let mut lines = self.0.split(|&b| b == b'\n').rev().map(<[u8]>::trim_ascii);
         let last = lines.find(|line| !(line.is_empty() || *line == b"--" || line.starts_with(b"\\unrestrict ")));
         last.is_some_and(|line| LAST_LINES.iter().any(|end| line.starts_with(end))) && self.0.ends_with(b"\n")
+    }
+}
+
+/// Whether what is read is a dump that was written to its end.
+pub fn is_whole(mut dump: impl Read) -> io::Result<bool> {
+    let (mut tail, mut buffer) = (Tail::default(), vec![0; 1 << 16]);
+    loop {
+        match dump.read(&mut buffer) {
+            Ok(0) => return Ok(tail.is_complete()),
+            Ok(length) => tail.push(buffer.get(..length).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
 }
 

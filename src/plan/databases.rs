@@ -1,0 +1,102 @@
+//! The plan for database servers' own files: they come along where an app's database has no dump that is whole and new,
+//! and lie parked for the running box, which makes a dump of them.
+
+use super::{Draft, Input};
+use crate::model::app::AppId;
+use crate::model::archive::ArchivedApp;
+use crate::model::cluster;
+use crate::model::finding::{DumpState, Verdict};
+use crate::model::manifest::{self, Engine, Manifest};
+use crate::model::path::RelPath;
+use crate::model::plan::{Action, AppPlan, Changes, LeftOut, Road, Step, VersionVerdict};
+use crate::model::size::ByteSize;
+use std::collections::BTreeSet;
+
+/// Whether an app's database comes from its server's own files: they are in the archive, and its dump is missing, not
+/// whole, or older than they are.
+pub(super) fn recovers(input: &Input, archived: &ArchivedApp, spoiled: &BTreeSet<AppId>) -> bool {
+    let Some(database) = manifest::find(&archived.name).and_then(|known| known.database.as_ref()) else { return false };
+    let is_whole = dump_state(input, archived).is_none_or(|state| state == DumpState::Whole);
+    !is_whole && !spoiled.contains(&AppId::databases()) && clusters(input, database.engine).next().is_some()
+}
+
+/// Whether the dump of an app whose database comes from its server's own files is of no use at all.
+pub(super) fn is_worthless(input: &Input, archived: &ArchivedApp, today: &Manifest, path: &RelPath) -> bool {
+    let is_dump = today.database.as_ref().is_some_and(|database| database.dump == *path);
+    is_dump && dump_state(input, archived).is_some_and(|state| matches!(state, DumpState::Missing | DumpState::Cut))
+}
+
+fn dump_state(input: &Input, archived: &ArchivedApp) -> Option<DumpState> {
+    input.report.dumps.iter().find(|dump| dump.app == archived.name).map(|dump| dump.state)
+}
+
+/// The clusters of a server that the archive has and the box has a place for.
+fn clusters<'a>(input: &Input<'a>, engine: Engine) -> impl Iterator<Item = &'a RelPath> {
+    let (contents, ground) = (input.contents, input.ground);
+    let held = input.summary.apps.iter().find(|app| app.name == AppId::databases());
+    held.into_iter().flat_map(|held| &held.paths).filter(move |path| {
+        cluster::engine(path) == Some(engine)
+            && contents.root(path).is_some_and(|content| content.entries > 0)
+            && ground.sites.get(path).is_some_and(|site| site.refusal.is_none())
+    })
+}
+
+/// Adds the files that apps of the draft need, after these; damaged ones only to say that they stay behind.
+pub(super) fn add(input: &Input, archived: &ArchivedApp, is_spoiled: bool, draft: &mut Draft) {
+    let mut app = AppPlan {
+        name: archived.name.clone(),
+        archived_as: archived.name.clone(),
+        road: Road::NoData,
+        reason: None,
+        version: VersionVerdict::Same,
+        verdict: input.report.verdict(&archived.name).unwrap_or(Verdict::NotVerifiable),
+        changes: Changes::default(),
+        bytes: ByteSize(0),
+        services: Vec::new(),
+        next_boot: Vec::new(),
+        recovers: false,
+        left_out: Vec::new(),
+    };
+    if is_spoiled {
+        (app.road, app.reason) = (Road::Blocked, Some("it is damaged in the backup".to_owned()));
+        return draft.apps.push(app);
+    }
+    let mut names = Vec::new();
+    let mut engines: Vec<Engine> = Vec::new();
+    for plan in draft.apps.iter().filter(|plan| plan.recovers && plan.road == Road::Parked) {
+        names.push(plan.name.to_string());
+        engines.extend(manifest::find(&plan.name).and_then(|known| known.database.as_ref()).map(|own| own.engine));
+    }
+    for path in &archived.paths {
+        let is_needed = cluster::engine(path).is_some_and(|engine| engines.contains(&engine));
+        let (Some(content), Some(site)) = (input.contents.root(path), input.ground.sites.get(path)) else { continue };
+        if !is_needed || content.entries == 0 {
+            continue;
+        }
+        if let Some(reason) = site.refusal.clone() {
+            app.left_out.push(LeftOut { path: path.clone(), reason, lost: false });
+            continue;
+        }
+        let step = Step {
+            id: u32::try_from(draft.steps.len()).unwrap_or(u32::MAX),
+            app: app.name.clone(),
+            source: path.clone(),
+            destination: path.clone(),
+            action: Action::Park,
+            area: site.area.clone(),
+            carried: Vec::new(),
+            content: content.digest,
+            entries: content.entries,
+            bytes: content.bytes,
+        };
+        app.bytes += step.bytes;
+        app.changes.new += step.entries;
+        app.road = Road::Parked;
+        draft.steps.push(step);
+    }
+    if app.road == Road::Parked {
+        let names = names.join(", ");
+        app.next_boot.push(format!("make dumps of them with its own database server, for {names}"));
+        draft.apps.push(app);
+    }
+}
