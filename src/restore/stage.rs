@@ -299,7 +299,7 @@ impl Stager<'_> {
                 }
                 let stat = parent.stat_child(&name)?.ok_or_else(vanished)?;
                 staging.content.add(content_record(source, &relative, &entry.kind, None));
-                staging.tree.add(tree::record_of(&parent, &name, stat, &relative, false)?);
+                staging.tree.add(tree::record_of(&parent, &name, stat, &relative)?);
             }
         }
         Ok(())
@@ -393,7 +393,7 @@ fn make_way(
         (EntryKind::Symlink { .. }, Kind::Symlink) => (EntryKind::Symlink { target: parent.read_link(name)? }, None),
         (other, _) => (other.clone(), None),
     };
-    staging.tree.remove(tree::record_of(parent, name, stat, relative, false)?);
+    staging.tree.remove(tree::record_of(parent, name, stat, relative)?);
     parent.remove_file(name)?;
     Ok(Some(earlier))
 }

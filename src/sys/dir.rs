@@ -174,17 +174,19 @@ impl Dir {
         }
     }
 
-    /// Names in the directory, without `.` and `..`, in the filesystem's order.
+    /// Names in the directory, without `.` and `..`, by their inode numbers: mostly the order in which they were made and
+    /// lie on the medium, so that it is read from its beginning to its end and not back and forth.
     pub fn names(&self) -> io::Result<Vec<Vec<u8>>> {
         let mut names = Vec::new();
         for entry in rustix::fs::Dir::read_from(&self.0)? {
             let entry = entry?;
             let name: &CStr = entry.file_name();
             if !matches!(name.to_bytes(), b"." | b"..") {
-                names.push(name.to_bytes().to_vec());
+                names.push((entry.ino(), name.to_bytes().to_vec()));
             }
         }
-        Ok(names)
+        names.sort_unstable();
+        Ok(names.into_iter().map(|(_, name)| name).collect())
     }
 
     /// Opens a direct child file for reading.

@@ -5,9 +5,11 @@
 //! the disk is the one that was meant.
 
 use super::dir::{self, Dir, Kind, Stat, Xattr};
+use super::file;
 use crate::model::digest::{Sha256Digest, TreeDigest};
 use crate::model::entry::Mtime;
 use sha2::{Digest as _, Sha256};
+use std::fs::File;
 use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,8 +18,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 const DEEPEST: usize = 2048;
 /// How many files are read at the same time: each reading waits for the medium, and more than one core can hash.
 const READERS: usize = 4;
-/// Files are given to the readers in batches, because waking one takes longer than reading a short file: so many files,
-/// or so many bytes, and so many batches that wait.
+/// Files are given to the readers in batches, because waking one takes longer than reading a short file, and because a
+/// medium is quicker when it is asked for many at once: so many files, or so many bytes, and so many batches that wait.
 const BATCH: usize = 32;
 const BATCH_BYTES: u64 = 256 << 10;
 const MOST_WAITING: usize = 8;
@@ -86,8 +88,10 @@ pub fn digest(
             let mut tree = TreeDigest::default();
             let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
             while let Ok(batch) = next() {
-                for Found { parent, name, stat, relative } in batch {
-                    tree.add(record_of(&parent, &name, stat, &relative, from_medium)?);
+                // All are on their way before the first one is waited for.
+                let opened: Vec<File> = batch.iter().map(|found| found.open(from_medium)).collect::<io::Result<_>>()?;
+                for (found, file) in batch.iter().zip(opened) {
+                    tree.add(record_of_file(file, found.stat, &found.relative)?);
                 }
             }
             Ok(tree)
@@ -100,7 +104,7 @@ pub fn digest(
         }
         drop(waiting);
         let (tree, batch) = (TreeDigest::default(), Vec::new());
-        let mut walk = Walk { tree, batches, batch, bytes: 0, from_medium, seen };
+        let mut walk = Walk { tree, batches, batch, bytes: 0, seen };
         let walked = walk.add(Found { parent, name, stat, relative: Vec::new() }, 0).and_then(|()| walk.send());
         let Walk { mut tree, batches, .. } = walk;
         drop(batches);
@@ -120,6 +124,18 @@ struct Found {
     relative: Vec<u8>,
 }
 
+impl Found {
+    /// Opens a file; `from_medium`, its beginning is asked for from there.
+    fn open(&self, from_medium: bool) -> io::Result<File> {
+        let file = self.parent.read_file(&self.name)?;
+        if from_medium {
+            dir::forget_cache(&file);
+            file::will_read(&file, 0, self.stat.size.min(LONG as u64));
+        }
+        Ok(file)
+    }
+}
+
 /// Finds all entries, and gives the files to the readers.
 struct Walk<'a> {
     tree: TreeDigest,
@@ -127,7 +143,6 @@ struct Walk<'a> {
     /// The files that were found since the last batch, and their length.
     batch: Vec<Found>,
     bytes: u64,
-    from_medium: bool,
     seen: &'a mut dyn FnMut(u64),
 }
 
@@ -149,7 +164,7 @@ impl Walk<'_> {
             return if self.batch.len() >= BATCH || self.bytes >= BATCH_BYTES { self.send() } else { Ok(()) };
         }
         let Found { parent, name, stat, relative } = found;
-        self.tree.add(record_of(&parent, &name, stat, &relative, self.from_medium)?);
+        self.tree.add(record_of(&parent, &name, stat, &relative)?);
         if stat.kind != Kind::Directory {
             return Ok(());
         }
@@ -211,29 +226,23 @@ fn shape_within(
 }
 
 /// The record digest of one entry as it lies on the disk.
-pub fn record_of(
-    parent: &Dir,
-    name: &[u8],
-    stat: Stat,
-    relative: &[u8],
-    from_medium: bool,
-) -> io::Result<Sha256Digest> {
-    let (content, xattrs) = match stat.kind {
-        Kind::File => {
-            let file = parent.read_file(name)?;
-            if from_medium {
-                dir::forget_cache(&file);
-            }
-            let xattrs = dir::xattrs(&file)?;
-            (Some(hash(file)?), xattrs)
-        }
-        Kind::Directory => (None, dir::xattrs(&parent.child(name)?)?),
-        Kind::Symlink => (Some(Sha256Digest::of(&parent.read_link(name)?)), Vec::new()),
-        Kind::Fifo | Kind::Socket | Kind::Device => (None, Vec::new()),
-    };
+pub fn record_of(parent: &Dir, name: &[u8], stat: Stat, relative: &[u8]) -> io::Result<Sha256Digest> {
+    match stat.kind {
+        Kind::File => record_of_file(parent.read_file(name)?, stat, relative),
+        Kind::Directory => Ok(record_with(stat, relative, None, &dir::xattrs(&parent.child(name)?)?)),
+        Kind::Symlink => Ok(record_with(stat, relative, Some(Sha256Digest::of(&parent.read_link(name)?)), &[])),
+        Kind::Fifo | Kind::Socket | Kind::Device => Ok(record_with(stat, relative, None, &[])),
+    }
+}
+
+fn record_of_file(file: File, stat: Stat, relative: &[u8]) -> io::Result<Sha256Digest> {
+    let xattrs = dir::xattrs(&file)?;
+    Ok(record_with(stat, relative, Some(hash(file)?), &xattrs))
+}
+
+fn record_with(stat: Stat, relative: &[u8], content: Option<Sha256Digest>, xattrs: &[Xattr]) -> Sha256Digest {
     let owner = (stat.uid, stat.gid);
-    Ok(Record { relative, kind: stat.kind, mode: stat.mode, owner, mtime: stat.mtime, xattrs: &xattrs, content }
-        .digest())
+    Record { relative, kind: stat.kind, mode: stat.mode, owner, mtime: stat.mtime, xattrs, content }.digest()
 }
 
 /// SHA-256 of everything that `content` yields.
@@ -324,6 +333,30 @@ mod tests {
         changed("name");
         std::os::unix::fs::symlink("x", temp.path().join("t/link")).unwrap();
         changed("new link");
+    }
+
+    #[test]
+    fn a_tree_that_is_read_from_the_medium_has_the_digest_of_its_entries_one_by_one() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = Dir::open(temp.path()).unwrap();
+        fs::create_dir(temp.path().join("t")).unwrap();
+        let tree = root.child(b"t").unwrap();
+        let lengths = [0, 1, SHORT - 1, SHORT, SHORT + 1, LONG, 3 * LONG + 7];
+        for n in 0..3 * BATCH {
+            fs::write(temp.path().join(format!("t/{n}")), vec![n as u8; lengths[n % lengths.len()]]).unwrap();
+        }
+        let mut expected = TreeDigest::default();
+        expected.add(record_of(&root, b"t", root.stat_child(b"t").unwrap().unwrap(), b"").unwrap());
+        for name in tree.names().unwrap() {
+            let stat = tree.stat_child(&name).unwrap().unwrap();
+            expected.add(record_of(&tree, &name, stat, &name).unwrap());
+        }
+        root.sync_filesystem().unwrap();
+        let mut bytes = 0;
+        let found = digest(&root, b"t", true, &mut |size| bytes += size).unwrap();
+        assert_eq!(found, Some(expected));
+        let files: usize = (0..3 * BATCH).map(|n| lengths[n % lengths.len()]).sum();
+        assert!(bytes >= files as u64, "{bytes} bytes were told of, and there are {files}");
     }
 
     #[test]
