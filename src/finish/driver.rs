@@ -19,10 +19,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The child's program and its parts.
-const PROGRAM: [(&str, &str); 7] = [
+const PROGRAM: [(&str, &str); 8] = [
     ("driver.py", include_str!("driver.py")),
     ("ground.py", include_str!("ground.py")),
     ("answers.py", include_str!("answers.py")),
+    ("migrations.py", include_str!("migrations.py")),
     ("extras/accounts.py", include_str!("extras/accounts.py")),
     ("extras/names.py", include_str!("extras/names.py")),
     ("extras/networks.py", include_str!("extras/networks.py")),

@@ -7,6 +7,8 @@ import subprocess
 import sys
 
 PACKAGE = 'freedombox' if importlib.util.find_spec('freedombox') else 'plinth'
+# Where FreedomBox expects the dumps that it imports.
+DUMPS = '/var/lib/plinth/backups-data/'
 
 
 def module(name):

@@ -44,7 +44,13 @@ fn undo_takes_out_the_shares_that_came_and_leaves_those_that_were_here() {
         &[("samba", 3, &[], &[DUMP])],
         |_| {},
         |source| {
-            put(source, DUMP, "[global]\n\n[own]\n\tpath = /srv/theirs\n\n[family]\n\tpath = /srv/family\n");
+            put(
+                source,
+                DUMP,
+                "[global]\n\n[own]\n\tpath = /srv/theirs\n\n[family]\n\tpath = /srv/family\n\tread only = no\n\n\
+                           [homes]\n\tpath = /srv/%u\n\tpreexec = mkdir -p -m 755 /srv/%u\n\n\
+                           [evil]\n\tpath = /srv\n\troot preexec = reboot\n",
+            );
         },
     );
     for fault in [None, Some("move.before:1:kill"), Some("move.after:1:kill"), Some("finish.part:3:kill")] {
@@ -55,8 +61,10 @@ fn undo_takes_out_the_shares_that_came_and_leaves_those_that_were_here() {
             assert_eq!(case.run(&["finish"], fault).code, None);
             case.machine(&json!({"up": true}));
         }
-        ok(&case.finish());
-        assert_eq!(case.state()["shares"], json!({"own": "/srv/own", "family": "/srv/family"}));
+        let run = case.finish();
+        let said = Case::app(ok(&run), "samba").to_string();
+        assert!(said.contains("its share evil did NOT come") && said.contains("root preexec"), "{said}");
+        assert_eq!(case.state()["shares"], json!({"own": "/srv/own", "family": "/srv/family", "homes": "/srv/%u"}));
         let outside = scene.on("undo", &case.root(), None);
         assert_eq!(outside.code, Some(2), "{}", outside.stderr);
         assert!(outside.stderr.contains("changed databases or settings of samba"), "{}", outside.stderr);

@@ -156,6 +156,9 @@ SINCE = {
     "wordpress": ["mysql", "wordpress_fbx", "--execute", "update wp_posts set post_content = 'Changed since'"],
     "radicale": ["sed", "-i", "s/SUMMARY:.*/SUMMARY:Changed since/",
                  f"/var/lib/radicale/collections/collection-root/{ADMIN}/family/dentist.ics"],
+    "minetest": ["bash", "-ec", "shopt -s nullglob globstar dotglob; for mark in /var/lib/private/luanti/**/marker.txt "
+                 "/var/games/minetest-server/**/marker.txt; do echo 'changed since' >$mark; done"],
+    "samba": ["net", "conf", "delshare", "family-test"],
     "tiddlywiki": ["sed", "-i", "s/4711/4711, changed since/", "/var/lib/tiddlywiki/Notes de Zoë.html"],
 }
 
@@ -174,7 +177,7 @@ def undo(source, onto, apps, _seed):
     box.run("systemctl", "restart", "radicale", check=False, capture_output=True)
     had = judge.look(box, facts["installed"])
     box.stop()
-    plan = rescue.restore(box, backup / "backup.tar.gz")
+    plan = rescue.restore(box, backup / "backup.tar.gz", apps)
     rescue.start(box)
     rescue.wait(box)
     box.wait_for_service()
