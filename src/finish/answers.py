@@ -18,28 +18,11 @@ from ground import inside, module, reason, run
 LONGEST_DIAGNOSTICS = 45
 
 
-# Units that Debian renamed, and FreedomBox of the same Debian release still calls by the old name.
-RENAMED = {'minetest-server.service': 'luanti-server.service'}
-
-
-def called_here(unit):
-    """A unit's full name, by the name that it has on this box."""
-    unit = unit if '.' in unit else f'{unit}.service'
-    folder = inside('/usr/lib/systemd/system')
-    new = RENAMED.get(unit)
-    return new if new and (folder / new).exists() and not (folder / unit).exists() else unit
-
-
-def renamed(names):
-    """Units that are none by these names, which FreedomBox uses: it neither stops nor starts them."""
-    full = [name if '.' in name else f'{name}.service' for name in names]
-    return [called_here(name) for name in full if called_here(name) != name]
-
-
 def units(app):
     """The app's own units."""
     kind = module('daemon').Daemon
-    return [called_here(part.unit) for part in app.components.values() if isinstance(part, kind)]
+    return [part.unit if '.' in part.unit else f'{part.unit}.service'
+            for part in app.components.values() if isinstance(part, kind)]
 
 
 def shown(unit, *properties):

@@ -16,7 +16,7 @@ import threading
 import time
 
 import ground
-from answers import called_here, diagnose, fetch, renamed, started_by_sockets, state_directories, unanswered, unused
+from answers import diagnose, fetch, started_by_sockets, state_directories, unanswered, unused
 from ground import DUMPS, PACKAGE, Failed, inside, module, must, reason, run
 from migrations import MIGRATIONS, SAVES, TAKEN_OUT
 
@@ -198,8 +198,6 @@ class Box:
             # FreedomBox stops the socket. A service that it started would go on with the old files.
             for service in started_by_sockets(self.app(app)):
                 run('systemctl', 'stop', service)
-            for service in renamed(names(component)):
-                must('systemctl', 'stop', service)
             states = state_directories(self.app(app))
             answer = self.ask({'ask': 'place', 'dumps': self.dumps(component), 'states': states})
             if not answer.get('placed'):
@@ -300,15 +298,10 @@ def help_ejabberd(done):
             waited = 0
 
 
-def names(component):
-    """The units that FreedomBox stops for a backup, as it calls them."""
-    return [service for service in component.services if isinstance(service, str)]
-
-
 def wake(component):
     """Start what is enabled and was left stopped: up to 23.19 an error in between leaves services stopped."""
-    for service in map(called_here, names(component)):
-        if run('systemctl', 'is-enabled', '--quiet', service).returncode == 0:
+    for service in component.services:
+        if isinstance(service, str) and run('systemctl', 'is-enabled', '--quiet', service).returncode == 0:
             if run('systemctl', 'is-active', '--quiet', service).returncode != 0:
                 # It may have failed too often in a row while its data was not there.
                 run('systemctl', 'reset-failed', service)

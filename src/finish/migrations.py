@@ -7,7 +7,7 @@ import os
 import pathlib
 import re
 
-from answers import renamed, unused, worlds
+from answers import unused, worlds
 from ground import DUMPS, inside, module, must, run, write
 
 
@@ -58,7 +58,7 @@ def migrate_minetest(placed):
     came = [world.name for world in worlds(placed)]
     notes = [f'its worlds came ({", ".join(came)}); the server plays one of them'] if len(came) > 1 else []
     settings = '/etc/luanti/default.conf'
-    if settings in placed and renamed(['minetest-server']):
+    if settings in placed and settings not in module('modules.minetest.manifest').backup.get('config', {}).get('files', []):
         notes.append(f'its settings are in {settings}, which the server reads; the page of this FreedomBox shows and '
                      'changes others, which nothing reads')
     return '; '.join(notes) or None

@@ -53,7 +53,7 @@ fn undo_takes_out_the_shares_that_came_and_leaves_those_that_were_here() {
             );
         },
     );
-    for fault in [None, Some("move.before:1:kill"), Some("move.after:1:kill"), Some("finish.part:3:kill")] {
+    for fault in [None, Some("move.after:1:kill"), Some("finish.part:3:kill")] {
         let case = Case::new(&scene);
         case.machine(&json!({"available": ["samba"], "shares": {"own": "/srv/own"}}));
         let is_kill_of_finish = fault.is_some_and(|fault| fault.starts_with("finish"));

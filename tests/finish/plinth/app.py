@@ -89,7 +89,7 @@ def apps_init():
         # Its user is systemd's, and its package brings a folder where systemd wants a link.
         App('calibre', 3, ['calibre'], BackupRestore(directories=['/var/lib/private/calibre-server-freedombox/']),
             folders=['var/lib/calibre-server-freedombox'], unit='calibre.socket', web_name='calibre'),
-        # Debian renamed its unit, and moved its data to where a user that systemd makes up has it.
+        # Debian moved its data to where a user that systemd makes up has it.
         App('minetest', 2, ['minetest-server'],
             BackupRestore(directories=['/var/games/minetest-server/'], files=['/etc/minetest/minetest.conf'],
                           services=['minetest-server']),
