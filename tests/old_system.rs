@@ -321,6 +321,26 @@ fn files_that_the_disk_does_not_give_are_named_and_the_rest_is_read() {
 }
 
 #[test]
+fn what_freedombox_misses_in_its_backups_because_its_debian_keeps_it_elsewhere_is_read_from_the_disk() {
+    if needs_root() {
+        return;
+    }
+    let old = old_box();
+    let database = rusqlite::Connection::open(old.path().join("var/lib/plinth/plinth.sqlite3")).unwrap();
+    database.execute_batch("INSERT INTO plinth_module VALUES ('minetest', 2), ('mumble', 2)").unwrap();
+    drop(database);
+    let worlds = "var/lib/private/luanti/default/worlds/world/map.sqlite";
+    let kept = [worlds, "etc/luanti/default.conf", "etc/mumble/mumble-server.ini"];
+    kept.iter().for_each(|path| put(old.path(), path, "kept\n"));
+    put(old.path(), "etc/minetest/minetest.conf", "nothing reads it\n");
+    let found = of_system(Root::Directory(old.path().to_owned()));
+    for path in kept {
+        assert!(found.contains_key(path.as_bytes()), "{path}");
+    }
+    assert!(!found.contains_key(&b"etc/minetest/minetest.conf"[..]));
+}
+
+#[test]
 fn settings_of_freedomboxs_store_are_in_the_file_that_its_restore_reads() {
     if needs_root() {
         return;
