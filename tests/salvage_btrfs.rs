@@ -8,8 +8,8 @@ mod common;
 use common::disks::{Kernel, System, blank, cannot_mount, digest, filesystem, place, run, sfdisk, sh, system};
 use common::failing::{BLOCK, BadDisk};
 use common::rescue::{Run, lifeboat};
-use lifeboat::formats::ReadAt;
 use lifeboat::formats::mapfile::{Activity, Map};
+use lifeboat::formats::{ReadAt, btrfs};
 use lifeboat::model::progress::Silent;
 use lifeboat::salvage::copy::{Copier, Effort, Keep};
 use lifeboat::sys::SysError;
@@ -177,11 +177,7 @@ fn without_table_superblock_and_a_copy_of_the_chunk_tree_a_salvaged_disk_is_read
     }
     let a_box = BoxDisk::new();
     let part = a_box.folder.path().join("part");
-    let tree = run("btrfs", &["inspect-internal", "dump-super", part.to_str().unwrap()]);
-    let root = tree.lines().find_map(|line| line.strip_prefix("chunk_root\t")).unwrap().trim().to_owned();
-    let copies = run("btrfs-map-logical", &["-l", &root, "-b", "16384", part.to_str().unwrap()]);
-    let first_copy = copies.split_whitespace().skip_while(|word| *word != "physical").nth(1).unwrap();
-    let chunk_tree = PARTITION + first_copy.parse::<u64>().unwrap();
+    let chunk_tree = PARTITION + chunk_tree(&part)[0];
     let calendar = a_box.find(&noise(2, 400_000)[10 * BLOCK as usize..][..BLOCK as usize]);
     let end = (LENGTH + 4) << 20;
     let ends = (1..6).map(|nth| end - nth * BLOCK);
@@ -205,6 +201,107 @@ fn without_table_superblock_and_a_copy_of_the_chunk_tree_a_salvaged_disk_is_read
     fs::write(a_box.folder.path().join("image.map"), "# nothing\n").unwrap();
     let said = lifeboat(&["survey", "--image", image.to_str().unwrap()]).ends(20).err;
     assert!(said.contains("it cannot be used as the map"), "{said}");
+}
+
+/// Where the copies of the root of a filesystem's chunk tree lie.
+fn chunk_tree(part: &Path) -> Vec<u64> {
+    let part = part.to_str().unwrap();
+    let said = run("btrfs", &["inspect-internal", "dump-super", part]);
+    let root = said.lines().find_map(|line| line.strip_prefix("chunk_root\t")).unwrap().trim().to_owned();
+    let copies = run("btrfs-map-logical", &["-l", &root, "-b", "4096", part]);
+    let words: Vec<&str> = copies.split_whitespace().collect();
+    words.windows(2).filter(|two| two[0] == "physical").map(|two| two[1].parse().unwrap()).collect()
+}
+
+/// Destroys the first block of each copy of the chunk tree.
+fn lose_chunk_tree(part: &Path, copies: &[u64]) {
+    let file = File::options().write(true).open(part).unwrap();
+    copies.iter().for_each(|at| file.write_all_at(&noise(at + 1, BLOCK as usize), *at).unwrap());
+}
+
+#[test]
+fn a_chunk_tree_that_is_lost_is_made_anew_as_it_was_or_not_at_all() {
+    if cannot() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for options in ["-m single", "-m dup", "-m dup -d dup", "-M", "-m dup -n 4096", "-m dup -n 65536"] {
+        let (part, copy) = (folder.path().join("part"), folder.path().join("copy"));
+        filesystem(&part, LENGTH, &format!("mkfs.btrfs -q {options}"), "", |root| {
+            // More than one chunk.
+            (0..4).for_each(|seed| fs::write(root.join(seed.to_string()), noise(seed, 12_000_000)).unwrap());
+            fs::remove_file(root.join("1")).unwrap();
+        });
+        let volume = fs::read(&part).unwrap();
+        assert!(btrfs::rebuilt(&&volume[..]).is_empty(), "{options}: nothing is lost");
+        let tree =
+            |path: &Path| run("btrfs", &["inspect-internal", "dump-tree", "-t", "chunk", path.to_str().unwrap()]);
+        let (before, copies) = (tree(&part), chunk_tree(&part));
+        if copies.len() == 2 {
+            fs::copy(&part, &copy).unwrap();
+            lose_chunk_tree(&copy, &copies[..1]);
+            assert!(btrfs::rebuilt(&&fs::read(&copy).unwrap()[..]).is_empty(), "{options}: one copy is there");
+        }
+        fs::copy(&part, &copy).unwrap();
+        lose_chunk_tree(&copy, &copies);
+        let lost = fs::read(&copy).unwrap();
+        let changes = btrfs::rebuilt(&&lost[..]);
+        let places: Vec<u64> = changes.iter().map(|(at, _)| *at).collect();
+        assert_eq!(places, copies, "{options}");
+        let file = File::options().write(true).open(&copy).unwrap();
+        changes.iter().for_each(|(at, leaf)| file.write_all_at(leaf, *at).unwrap());
+        assert_eq!(tree(&copy), before, "{options}");
+        run("btrfs", &["check", "--readonly", copy.to_str().unwrap()]);
+        let mounted = Kernel::mount(&copy, "loop,ro");
+        for seed in [0, 2, 3] {
+            assert!(fs::read(mounted.path().join(seed.to_string())).unwrap() == noise(seed, 12_000_000), "{options}");
+        }
+        drop(mounted);
+        // Where the device tree is lost as well, nobody knows.
+        let mut without = lost.clone();
+        let node = |owner: u8, block: &[u8]| block[0x58] == owner && block[0x59..0x60] == [0; 7] && block[0x64] == 0;
+        let fsid = volume[0x1_0020..0x1_0030].to_vec();
+        for block in without.chunks_mut(BLOCK as usize).filter(|block| block[0x20..0x30] == fsid[..] && node(4, block))
+        {
+            block[0x70..0x90].copy_from_slice(&[0x5a; 32]);
+        }
+        assert!(btrfs::rebuilt(&&without[..]).is_empty(), "{options}: the device tree is damaged");
+        // A superblock that says something else of the device does not belong to it.
+        let mut other = lost;
+        other[0x1_00d9] ^= 0x40;
+        let sum = !ext4::parse::ext4_style_crc32c_le(!0, &other[0x1_0020..0x1_1000]);
+        other[0x1_0000..0x1_0004].copy_from_slice(&sum.to_le_bytes());
+        assert!(btrfs::rebuilt(&&other[..]).is_empty(), "{options}: the two say different things");
+    }
+}
+
+#[test]
+fn a_disk_without_any_copy_of_the_chunk_tree_is_read_and_stays_as_it_is() {
+    if cannot() {
+        return;
+    }
+    let a_box = BoxDisk::new();
+    let copies: Vec<u64> = chunk_tree(&a_box.folder.path().join("part")).into_iter().map(|at| PARTITION + at).collect();
+    assert_eq!(copies.len(), 2);
+    let calendar = a_box.find(&noise(2, 400_000)[10 * BLOCK as usize..][..BLOCK as usize]);
+    let image = a_box.folder.path().join("image");
+    let told = {
+        let failing = BadDisk::new(&a_box.disk, &[copies[0], copies[1], calendar]);
+        salvage(failing.path(), &image).ends(1).json()
+    };
+    let lost = BTreeMap::from([("var/lib/radicale/collections/calendar".to_owned(), BLOCK)]);
+    assert_eq!(lost_files(&told), lost, "{told}");
+    for (disk, at) in [(&a_box.disk, "the disk"), (&image, "its image")] {
+        if disk == &a_box.disk {
+            lose_chunk_tree(disk, &copies);
+        }
+        let before = digest(disk);
+        let found = lifeboat(&["survey", "--json", "--image", disk.to_str().unwrap()]).ends(0).json();
+        assert_eq!(found["installations"][0]["hostname"], "old", "{at}: {found}");
+        assert_eq!(found["installations"][0]["freedombox"], "25.9.3", "{at}: {found}");
+        assert!(found["findings"].to_string().contains("repaired in memory"), "{at}: {found}");
+        assert_eq!(digest(disk), before, "{at}");
+    }
 }
 
 /// A disk that notes what is read of it.

@@ -31,6 +31,11 @@ impl Block {
         Ok(Some(Block(bytes)))
     }
 
+    /// Bytes that are there already.
+    pub fn of(bytes: Vec<u8>) -> Block {
+        Block(bytes)
+    }
+
     /// All bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.0

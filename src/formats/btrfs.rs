@@ -1,4 +1,8 @@
-//! btrfs superblocks (btrfs on-disk format, "Superblock").
+//! btrfs superblocks (btrfs on-disk format, "Superblock"), and the chunk tree that they lead to.
+
+mod chunks;
+
+pub use chunks::rebuilt;
 
 use super::ReadAt;
 use super::block::Block;
@@ -14,7 +18,11 @@ const CSUM_CRC32C: u16 = 0;
 /// Recognises btrfs. Where its superblock cannot be read, by the copy.
 pub fn probe(volume: &dyn ReadAt) -> io::Result<Option<Signature>> {
     match Block::read(volume, PLACE, LENGTH) {
-        Ok(block) => Ok(block.and_then(|block| parse(&block))),
+        Ok(block) => Ok(block.and_then(|block| {
+            let found = parse(&block)?;
+            let state = if chunks::is_lost(volume, &block) { FilesystemState::Damaged } else { found.state };
+            Some(Signature { state, ..found })
+        })),
         Err(error) => probe_copy(volume).ok().flatten().map_or(Err(error), |found| Ok(Some(found))),
     }
 }
@@ -30,7 +38,6 @@ pub fn probe_copy(volume: &dyn ReadAt) -> io::Result<Option<Signature>> {
 /// Where the superblock belongs, and what belongs there, made from the copy; `None` where the superblock is right, or
 /// the copy is no better, or has another checksum than CRC-32C.
 pub fn superblock_from_copy(volume: &dyn ReadAt) -> Option<(u64, Vec<u8>)> {
-    let is_right = |block: &Block| parse(block).is_some_and(|found| found.state != FilesystemState::Damaged);
     if Block::read(volume, PLACE, LENGTH).ok().flatten().is_some_and(|block| is_right(&block)) {
         return None;
     }
@@ -40,7 +47,7 @@ pub fn superblock_from_copy(volume: &dyn ReadAt) -> Option<(u64, Vec<u8>)> {
     }
     let mut bytes = copy.bytes().to_vec();
     bytes.get_mut(0x30..0x38)?.copy_from_slice(&PLACE.to_le_bytes());
-    let sum = !ext4::parse::ext4_style_crc32c_le(!0, bytes.get(0x20..)?);
+    let sum = checksum(bytes.get(0x20..)?);
     bytes.get_mut(..4)?.copy_from_slice(&sum.to_le_bytes());
     Some((PLACE, bytes))
 }
@@ -62,6 +69,15 @@ pub fn length_of_single(volume: &dyn ReadAt) -> io::Result<Option<u64>> {
     Ok((is_whole && block.le64(0x88) == Some(1)).then(|| block.le64(0x70)).flatten())
 }
 
+/// CRC-32C of what follows the field for it.
+fn checksum(bytes: &[u8]) -> u32 {
+    !ext4::parse::ext4_style_crc32c_le(!0, bytes)
+}
+
+fn is_right(block: &Block) -> bool {
+    parse(block).is_some_and(|found| found.state != FilesystemState::Damaged)
+}
+
 /// Every superblock says where it lies.
 fn is_at(block: &Block, place: u64) -> bool {
     block.le64(0x30) == Some(place)
@@ -71,8 +87,7 @@ fn parse(block: &Block) -> Option<Signature> {
     if !block.has(0x40, b"_BHRfS_M") {
         return None;
     }
-    let checked = block.le16(0xc4)? != CSUM_CRC32C
-        || !ext4::parse::ext4_style_crc32c_le(!0, block.part(0x20, LENGTH - 0x20)?) == block.le32(0)?;
+    let checked = block.le16(0xc4)? != CSUM_CRC32C || checksum(block.part(0x20, LENGTH - 0x20)?) == block.le32(0)?;
     let state = if !checked {
         FilesystemState::Damaged
     } else if block.le64(0x60)? != 0 {

@@ -142,7 +142,7 @@ pub enum FilesystemState {
     Clean,
     /// Its journal holds changes that are not in place yet.
     NeedsRecovery,
-    /// Its superblock's checksum is wrong, or it is marked as having errors.
+    /// Its superblock's checksum is wrong, no copy of btrfs's chunk tree is right, or it is marked as having errors.
     Damaged,
     /// The format does not tell.
     Unknown,

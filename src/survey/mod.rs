@@ -221,7 +221,7 @@ fn state_finding(volume: &Volume, state: FilesystemState, recovered: bool) -> Op
         ),
         FilesystemState::Damaged if recovered => (
             Severity::Damage,
-            "its superblock is damaged or marked as having errors; it is read as far as it can be repaired in memory",
+            "its superblock or its chunk tree is damaged, or it is marked as having errors; it is read as far as it can be repaired in memory",
             "save what is on it before anything else",
         ),
         FilesystemState::NeedsRecovery => (
@@ -231,7 +231,7 @@ fn state_finding(volume: &Volume, state: FilesystemState, recovered: bool) -> Op
         ),
         FilesystemState::Damaged => (
             Severity::Damage,
-            "its superblock is damaged or marked as having errors",
+            "its superblock or its chunk tree is damaged, or it is marked as having errors",
             "check it with a tool of its own before relying on it",
         ),
         FilesystemState::Clean | FilesystemState::Unknown => return None,

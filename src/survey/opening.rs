@@ -90,7 +90,7 @@ pub fn recovered(
 ) -> Result<Mounted, SysError> {
     let part = Slice::new(&*content, extent.offset, extent.length);
     let changes: Vec<_> = match kind {
-        FilesystemKind::Btrfs => btrfs::superblock_from_copy(&part).into_iter().collect(),
+        FilesystemKind::Btrfs => btrfs::superblock_from_copy(&part).into_iter().chain(btrfs::rebuilt(&part)).collect(),
         _ => Vec::new(),
     };
     let overlay = Overlay::new(host, extent, content.clone(), &changes)?;
