@@ -17,6 +17,7 @@ import definition
 import grub
 import hosttools
 import initramfs
+import keyboards
 import loader
 import medium
 import packages
@@ -154,6 +155,7 @@ class Machine:
             cpio.file(path, library.read_bytes(), 0o755)
         for path, target in self.parser["links"].items():
             cpio.symlink(path, target)
+        keyboards.add(cpio, self.workshop.programs(), self.tree, self.parser["keyboards"])
         lists = self.parser["modules"]["lists"].split()
         patterns = initramfs.module_patterns(definition.FOLDER / "modules", lists)
         tree = definition.only_match(self.tree, self.parser["modules"]["tree"])

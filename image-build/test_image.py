@@ -168,6 +168,14 @@ class Definition(unittest.TestCase):
                 for source in definition.section(parser, sources).values():
                     self.assertTrue((definition.FOLDER / source).is_file(), source)
 
+    def test_every_language_of_the_guide_has_a_keyboard_and_the_kernels_own_is_the_first(self):
+        layouts = definition.common()["keyboards"]
+        self.assertEqual(next(iter(layouts)), "en-us")
+        for language in ("en", "de", "fr", "es"):
+            self.assertTrue(any(name.startswith(language) for name in layouts), language)
+        for name, value in layouts.items():
+            self.assertRegex(f"{name} {value}", r"^[a-z-]+ \w+/[\w-]+\.kmap\.gz \S.*$")
+
 
 class Loader(unittest.TestCase):
     """Cards as U-Boot's own tools make them, and what is wrong with them; real ones: `image-build/build --check-boards`."""

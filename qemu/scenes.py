@@ -16,7 +16,7 @@ import page
 from figures import small_memory
 from machine import Disk, Machine, MachineError
 from stage import (
-    FAT, LANGUAGE, ROOT_OFFSET, answers, as_root, booted, copy, digest, disks, finish, in_shell, on_stick, prefix,
+    FAT, FIRST, ROOT_OFFSET, answers, as_root, booted, copy, digest, disks, finish, in_shell, on_stick, prefix,
     put_on_stick, run, stop_at,
 )
 from walk import ANSWER_TIMEOUT, BOOT_TIMEOUT, Step, restore_everything, walk
@@ -167,14 +167,14 @@ def disks_swapped(stage, board="uefi"):
     box.bus, box.connected = "usb", False
     look_again = Step("no-box", option="(?i)look again")
     with booted(stage, folder, board, [stick, box, backup]) as machine:
-        walk(machine, [LANGUAGE, look_again], until=r"^\[no-box\]")
+        walk(machine, [*FIRST, look_again], until=r"^\[no-box\]")
         machine.unplug(0)
         machine.watch(2)
         machine.plug(1)
         machine.watch(4)
         # A busy machine may take longer to see the disk.
         more = dataclasses.replace(look_again, optional=True)
-        walk(machine, [look_again, *[more] * 8, *restore_everything(stage.hostname)[1:-1]], until=r"^\[after\]")
+        walk(machine, [look_again, *[more] * 8, *restore_everything(stage.hostname)[len(FIRST):-1]], until=r"^\[after\]")
         machine.wait(rb"^> \Z", 60)
         machine.unplug(1)
         machine.watch(2)
@@ -307,13 +307,23 @@ def free_port():
 
 
 def screen_only(stage, board="bios"):
-    """No serial line: the questions are on the screen, and a keyboard answers them."""
+    """No serial line: the questions are on the screen, and a keyboard answers them, as its letters say."""
     folder = stage.scene("screen")
     machine = Machine(folder / "machine", disks(folder, board), board=board, screen=True)
     with machine:
-        machine.wait_screen(r"^\[(language|choose-box)\]", BOOT_TIMEOUT)
+        machine.wait_screen(r"^\[language\]", BOOT_TIMEOUT)
         machine.watch(3)
         machine.picture(folder / "screen.ppm")
+        # German, and the layout that is proposed with it: z is where y is elsewhere.
+        machine.type("2")
+        machine.wait_screen(r"^\[keyboard\]", 60)
+        machine.watch(2)
+        machine.type("")
+        machine.wait_screen(r"^\[choose-box\]", 60)
+        machine.watch(2)
+        machine.type("y")
+        machine.wait_screen("^> z$", 60)
+        machine.watch(2)
         machine.type("q")
         machine.wait_screen(r"^\[after\]", 60)
         machine.type("3")

@@ -163,12 +163,13 @@ def finish(machine, stage):
     machine.wait_off(120)
 
 
-LANGUAGE = Step("language", option="English", optional=True)
+# What may be asked before everything else.
+FIRST = [Step("language", option="English", optional=True), Step("keyboard", text="", optional=True)]
 
 
 def stop_at(question, after=Step("after", option="(?i)power off")):
     """Stops the guide at its first question but the language, and goes on from there."""
-    return [LANGUAGE, Step(question, text="q"), after]
+    return [*FIRST, Step(question, text="q"), after]
 
 
 def answers(stage, **more):

@@ -40,6 +40,7 @@ def restore_everything(hostname):
     """Puts the only backup, with all its apps, onto the only box, then powers off."""
     return [
         Step("language", option="English", optional=True),
+        Step("keyboard", text="", optional=True),
         Step("choose-box", option=re.escape(hostname)),
         Step("choose-backup", option=r"\.tar\.gz|BACKUPUSB"),
         Step("choose-archive", text="1", optional=True),

@@ -87,9 +87,11 @@ impl Place {
     fn redacted(&self, text: &str) -> String {
         let text = text.replace(self.folder.path().to_str().unwrap(), "/tmp/FOLDER");
         let day = jiff::Timestamp::now().to_string();
-        let text = text.replace(&format!("last used {}", &day[..10]), "last used 2026-TO-DAY");
-        // A repository is made by the test itself.
         let mut text = text;
+        for used in ["last used", "zuletzt benutzt"] {
+            text = text.replace(&format!("{used} {}", &day[..10]), &format!("{used} 2026-TO-DAY"));
+        }
+        // A repository is made by the test itself.
         while let Some(at) = text.find(&format!("{} ", &day[..10])).filter(|at| text[at + 16..].starts_with(" UTC")) {
             text.replace_range(at..at + 16, "2026-TO-DAY HH:MM");
         }
@@ -362,6 +364,40 @@ fn a_place_that_looks_like_a_backup_and_cannot_be_opened_is_told_and_left() {
     assert!(run.out.contains("[failed]"), "{run:?}");
     assert_ne!(run.code, 0, "{run:?}");
     place.looks("failed", &run);
+}
+
+#[test]
+fn a_live_system_with_a_keyboard_asks_for_its_layout_after_the_language() {
+    let Some(place) = Place::new() else { return };
+    let place = place.with_box("box");
+    let program = place.at("programs/lifeboat-keyboard");
+    let script = "#!/bin/sh\nif [ $# = 0 ]; then printf 'en-us English (US)\\nde Deutsch\\nde-ch Deutsch (Schweiz)\\n'; \
+         else printf %s \"$1\" >DONE; fi\n";
+    write(&program, script.replace("DONE", place.at("done").to_str().unwrap()).as_bytes());
+    common::disks::sh(&format!("chmod 755 '{}'", program.display()));
+    let walk = |answers: &str| {
+        let mut command = Command::new(place.at("medium/bin/lifeboat"));
+        command.args(["guide", "--plain", "--root", "box"]).current_dir(place.folder.path());
+        for name in ["LANG", "LC_ALL", "LC_MESSAGES", "TERM"] {
+            command.env_remove(name);
+        }
+        command.env("LIFEBOAT_PROGRAMS", place.at("programs"));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let _ = child.stdin.take().unwrap().write_all(answers.as_bytes());
+        Run::from(child.wait_with_output().unwrap())
+    };
+    // That of the language comes first; the second is another one.
+    let run = walk("2\n2\nq\n");
+    assert_eq!(run.code, 130, "{run:?}");
+    assert_eq!(std::fs::read_to_string(place.at("done")).unwrap(), "de-ch");
+    place.looks("keyboard", &run);
+    walk("2\n\nq\n");
+    assert_eq!(std::fs::read_to_string(place.at("done")).unwrap(), "de");
+    // Where it cannot be changed, that is said, and the rescue goes on.
+    write(&program, script.replace("DONE", "/nowhere/at/all").as_bytes());
+    let run = walk("1\n2\nq\n");
+    assert!(run.out.contains("could not be changed") && run.out.contains("[choose-box]"), "{run:?}");
 }
 
 /// Everything of the transcripts, in one.

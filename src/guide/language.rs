@@ -19,6 +19,7 @@ impl Guide<'_> {
             Err(error) if Unanswered::within(&error).is_some() => words::choose(Language::English),
             Err(error) => return Err(error.into()),
         }
+        self.choose_keyboard()?;
         Ok(Turn::Anew(State::Look))
     }
 }

@@ -12,6 +12,7 @@ mod download;
 mod earlier;
 mod extras;
 mod grow;
+mod keyboard;
 mod language;
 mod naming;
 mod plan;

@@ -147,8 +147,9 @@ impl Unanswered {
 }
 
 /// The ids of all questions.
-pub const QUESTIONS: [&str; 28] = [
+pub const QUESTIONS: [&str; 29] = [
     "language",
+    "keyboard",
     "no-box",
     "choose-box",
     "earlier-restore",

@@ -8,6 +8,7 @@ use crate::t;
 use dialoguer::console::Term;
 use dialoguer::{Input, Password, Select};
 use std::io::{self, BufRead, IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
 
 /// The prompter that fits the terminal; plain lines where `plain` asks for them.
 pub fn prompter(plain: bool) -> Box<dyn Prompter> {
@@ -44,9 +45,18 @@ fn unlocked() -> impl BufRead {
     io::BufReader::new(io::stdin())
 }
 
-/// The layout of the keyboard, where whoever started the program says it; of some use with passphrases.
+/// What was chosen for the keyboard of this computer.
+static LAYOUT: Mutex<Option<String>> = Mutex::new(None);
+
+/// From now on the keyboard of this computer has that layout.
+pub fn keyboard_is(layout: &str) {
+    *LAYOUT.lock().unwrap_or_else(PoisonError::into_inner) = Some(layout.to_owned());
+}
+
+/// The layout of the keyboard, where it was chosen or whoever started the program says it; of some use with passphrases.
 fn keyboard() -> String {
-    let layout = std::env::var("LIFEBOAT_KEYBOARD").unwrap_or_default();
+    let chosen = LAYOUT.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let layout = chosen.unwrap_or_else(|| std::env::var("LIFEBOAT_KEYBOARD").unwrap_or_default());
     let is_plain = !layout.is_empty() && layout.len() < 40 && !layout.chars().any(char::is_control);
     if is_plain {
         wrap("", &t!("A keyboard at this computer has this layout: {layout}.", layout = layout))
