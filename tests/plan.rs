@@ -378,6 +378,22 @@ fn a_box_that_cannot_be_finished_or_is_not_finished_is_refused() {
 }
 
 #[test]
+fn where_room_is_short_the_smallest_app_whose_absence_is_enough_is_proposed_to_be_left_out() {
+    let mut scene = Scene::new("25.9.3", "trixie");
+    for (name, version, at, gib) in [
+        ("gitweb", 3, "var/lib/git", 20),
+        ("radicale", 4, "var/lib/radicale", 1),
+        ("tiddlywiki", 1, "var/lib/tiddlywiki", 5),
+    ] {
+        scene = scene.installed(name, version).archived(name, Some(version), &[at]).holds(at, Directory, 10, gib << 30);
+    }
+    let blocker = &scene.clone().free(AREA, 24 << 30, None).plan().blockers[0];
+    assert_eq!(blocker.fitting, Some(vec![app("radicale"), app("gitweb")]), "{}", blocker.advice);
+    let blocker = &scene.free(AREA, 8 << 30, None).plan().blockers[0];
+    assert_eq!(blocker.fitting, Some(vec![app("radicale"), app("tiddlywiki")]), "{}", blocker.advice);
+}
+
+#[test]
 fn folders_that_do_not_fit_are_proposed_to_be_left_out_and_one_without_a_place_is_named() {
     let scene = Scene::new("25.9.3", "trixie").installed("radicale", 4).with("radicale", 4, &["var/lib/radicale"]);
     let scene = scene.archived("folders", None, &["home/zoe", "srv/music"]);
