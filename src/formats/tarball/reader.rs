@@ -13,7 +13,7 @@ use tar::{EntryType, Header};
 /// Most notes that are kept; what they are about is not restored and not missed.
 const MOST_NOTES: usize = 64;
 /// What holes are made of.
-static ZEROS: [u8; 128 << 10] = [0; 128 << 10];
+static ZEROS: [u8; 16 << 10] = [0; 16 << 10];
 
 /// How the archive says that it is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
