@@ -1,9 +1,11 @@
 //! What the installed system does at its next boot: units, the program and the job, written into the target.
 //!
 //! Owns `lifeboat-guard.service` (finishes an interrupted exchange before any app starts), `lifeboat-finish.service`
-//! and `.timer` (finish what needs a running system), a script that has NetworkManager start it when a network comes, `lifeboat-release.service` and `.timer` (remove the old data after
-//! 14 days), the program under `var/lib/lifeboat/bin` and the job file. The job file tells people what waits, and its
-//! presence starts the work; what the work is, the journals say. Every file is noted in the restore's journal before it is written, so `undo` removes it again; writing twice is harmless.
+//! and `.timer` (finish what needs a running system), a script that has NetworkManager start it when a network comes,
+//! `lifeboat-release.service` and `.timer` (remove the old data after 14 days), the program under `var/lib/lifeboat/bin`
+//! and the job file. The job file tells people what waits, and its presence starts the work; what the work is, the
+//! journals say. Every file is noted in the restore's journal before it is written, so `undo` removes it again; writing
+//! twice is harmless.
 //! Never starts anything and never touches FreedomBox's own files.
 
 pub mod extras;
