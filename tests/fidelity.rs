@@ -324,8 +324,10 @@ fn a_restore_onto_an_image_of_a_disk_is_the_same_as_onto_a_directory() {
 }
 
 /// A box of another FreedomBox version, made from a small one.
-fn box_at(version: &str, packages: &[&str]) -> SmallBox {
+fn box_at(version: &str, suite: &str, packages: &[&str]) -> SmallBox {
     let box_ = SmallBox::new();
+    let os = box_.root.join("usr/lib/os-release");
+    fs::write(&os, fs::read_to_string(&os).unwrap().replace("trixie", suite)).unwrap();
     let path = box_.root.join("var/lib/dpkg/status");
     let mut status = fs::read_to_string(&path).unwrap().replace("25.9.3+deb13u1", version);
     for package in packages {
@@ -377,13 +379,20 @@ fn data_goes_where_the_boxs_version_has_it() {
         "etc/mumble/mumble-server.ini",
     ];
     let both = ["etc/radicale/config", "var/lib/mumble-server/mumble-server.sqlite"];
-    for (version, there, elsewhere) in [("25.9.3+deb13u1", stays, moved), ("26.15~bpo13+1", moved, stays)] {
+    // The servers of Debian 13 read other places than FreedomBox 25 tells; radicale's calendars move with FreedomBox.
+    let ahead = ([moved[0], moved[1], stays[2], moved[3]], [stays[0], stays[1], moved[2], stays[3]]);
+    let boxes = [
+        ("25.9.3~bpo12+1", "bookworm", stays, moved),
+        ("25.9.3+deb13u1", "trixie", ahead.0, ahead.1),
+        ("26.15~bpo13+1", "trixie", moved, stays),
+    ];
+    for (version, suite, there, elsewhere) in boxes {
         let apps = ["minetest", "radicale", "mumble"].map(|app| known::find(&app.parse().unwrap()).unwrap());
         let version_number = lifeboat::model::version::Version::new(version);
         let packages: Vec<&str> =
             apps.iter().flat_map(|app| app.packages_at(&version_number)).map(String::as_str).collect();
         for installed in [true, false] {
-            let box_ = box_at(version, if installed { &packages } else { &[] });
+            let box_ = box_at(version, suite, if installed { &packages } else { &[] });
             let file = put(box_.folder.path(), "backup.tar.gz", &gzip(&tar.clone().end()));
             let (plan, run) = Rescue::new(&file, &box_.root).carry_out();
             assert_eq!(run.code, 0, "{run:?}\n{plan:#}");
