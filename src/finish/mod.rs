@@ -80,8 +80,7 @@ pub struct Outcome {
 /// Does what the restores on the box left to it. Where a network came meanwhile, what still waits is tried once more.
 pub fn finish(scene: &Scene) -> Result<Outcome, RestoreError> {
     let outcome = attempt(scene)?;
-    let is_left = || Ok::<bool, RestoreError>(!waiting(scene)?.is_empty());
-    if outcome.tried && pace::has_changed(scene.host) && is_left()? {
+    if outcome.tried && pace::has_changed(scene.host) && !waiting(scene)?.is_empty() {
         let mut again = attempt(scene)?;
         again.besides.splice(0..0, outcome.besides);
         again.has_lost |= outcome.has_lost;

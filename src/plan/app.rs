@@ -1,31 +1,22 @@
 //! The plan for one app: its road, its steps, and what the next boot does for it.
 
-use super::{Draft, Input, damage, databases, place, version};
+use super::{Draft, Input, begun, damage, databases, place, version};
 use crate::model::app::AppId;
 use crate::model::archive::ArchivedApp;
 use crate::model::finding::Verdict;
 use crate::model::manifest::{self, Hook, Manifest, ServiceKind};
 use crate::model::path::RelPath;
-use crate::model::plan::{Action, AppPlan, BlockerKind, Changes, Road, Step, VersionVerdict};
+use crate::model::plan::{Action, AppPlan, BlockerKind, Road, Step, VersionVerdict};
 use crate::model::size::ByteSize;
 use std::collections::BTreeSet;
 
 /// Adds the archived app to the draft; a spoiled one only to say that it stays behind.
 pub(super) fn add(input: &Input, archived: &ArchivedApp, spoiled: &BTreeSet<AppId>, draft: &mut Draft) {
-    let verdict = input.report.verdict(&archived.name).unwrap_or(Verdict::NotVerifiable);
     let mut app = AppPlan {
-        name: archived.name.clone(),
-        archived_as: archived.name.clone(),
         road: Road::Blocked,
-        reason: None,
         version: VersionVerdict::UnknownApp,
-        verdict,
-        changes: Changes::default(),
-        bytes: ByteSize(0),
-        services: Vec::new(),
-        next_boot: Vec::new(),
         recovers: databases::recovers(input, archived, spoiled),
-        left_out: Vec::new(),
+        ..begun(input, archived)
     };
     match build(input, archived, spoiled.contains(&archived.name), draft, &mut app) {
         Ok(()) => {}
@@ -60,7 +51,7 @@ fn build(
     app.version = version::judge(archived, today, input.installation);
     check_version(&app.version, today, input)?;
     if is_spoiled {
-        let why = "it is damaged in the backup".to_owned();
+        let why = damage::SPOILED.to_owned();
         return Err(Refusal { kind: BlockerKind::Damaged, why, advice: OTHER_APPS });
     }
     let refused = |why| Refusal { kind: BlockerKind::Target, why, advice: OTHER_APPS };
@@ -149,27 +140,13 @@ fn steps(input: &Input, draft: &mut Draft, app: &mut AppPlan, placed: &[(RelPath
         let (Some(content), Some(site)) = (input.contents.root(source), input.ground.sites.get(destination)) else {
             continue;
         };
-        let step = Step {
-            id: u32::try_from(draft.steps.len()).unwrap_or(u32::MAX),
-            app: app.name.clone(),
-            source: source.clone(),
-            destination: destination.clone(),
-            action,
-            area: site.area.clone(),
-            carried: if action == Action::Exchange { site.dropins.clone() } else { Vec::new() },
-            content: content.digest,
-            entries: content.entries,
-            bytes: content.bytes,
-        };
-        app.bytes += step.bytes;
+        draft.step(app, source, destination, action, content, site);
         if let Some(changes) = input.ground.changes.get(&(source.clone(), destination.clone())) {
             app.changes.new += changes.new;
             app.changes.changed += changes.changed;
             app.changes.same += changes.same;
             app.changes.removed += changes.removed;
         }
-        let area = step.area.clone();
-        draft.steps.push(step);
         let planned = |path: &RelPath| placed.iter().any(|(_, to)| to == path);
         for sidecar in site.sidecars.iter().filter(|path| action == Action::Exchange && !planned(path)) {
             app.changes.removed += 1;
@@ -179,7 +156,7 @@ fn steps(input: &Input, draft: &mut Draft, app: &mut AppPlan, placed: &[(RelPath
                 source: sidecar.clone(),
                 destination: sidecar.clone(),
                 action: Action::SetAside,
-                area: area.clone(),
+                area: site.area.clone(),
                 carried: Vec::new(),
                 content: Default::default(),
                 entries: 0,

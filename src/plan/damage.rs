@@ -66,6 +66,8 @@ fn is_spoiled(input: &Input, app: &AppPlan) -> bool {
     }
 }
 
+/// Why an app is not restored that is damaged.
+pub(super) const SPOILED: &str = "it is damaged in the backup";
 /// Why an app is not restored of which nothing could be read.
 pub(super) const UNREADABLE: &str = "it is damaged in the backup, and nothing of it could be read";
 

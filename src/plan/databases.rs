@@ -1,15 +1,14 @@
 //! The plan for database servers' own files: they come along where an app's database has no dump that is whole and new,
 //! and lie parked for the running box, which makes a dump of them.
 
-use super::{Draft, Input};
+use super::{Draft, Input, begun, damage};
 use crate::model::app::AppId;
 use crate::model::archive::ArchivedApp;
 use crate::model::cluster;
-use crate::model::finding::{DumpState, Verdict};
+use crate::model::finding::DumpState;
 use crate::model::manifest::{self, Engine, Manifest};
 use crate::model::path::RelPath;
-use crate::model::plan::{Action, AppPlan, Changes, LeftOut, Road, Step, VersionVerdict};
-use crate::model::size::ByteSize;
+use crate::model::plan::{Action, LeftOut, Road};
 use std::collections::BTreeSet;
 
 /// Whether an app's database comes from its server's own files: they are in the archive, and its dump is missing, not
@@ -43,22 +42,9 @@ fn clusters<'a>(input: &Input<'a>, engine: Engine) -> impl Iterator<Item = &'a R
 
 /// Adds the files that apps of the draft need, after these; damaged ones only to say that they stay behind.
 pub(super) fn add(input: &Input, archived: &ArchivedApp, is_spoiled: bool, draft: &mut Draft) {
-    let mut app = AppPlan {
-        name: archived.name.clone(),
-        archived_as: archived.name.clone(),
-        road: Road::NoData,
-        reason: None,
-        version: VersionVerdict::Same,
-        verdict: input.report.verdict(&archived.name).unwrap_or(Verdict::NotVerifiable),
-        changes: Changes::default(),
-        bytes: ByteSize(0),
-        services: Vec::new(),
-        next_boot: Vec::new(),
-        recovers: false,
-        left_out: Vec::new(),
-    };
+    let mut app = begun(input, archived);
     if is_spoiled {
-        (app.road, app.reason) = (Road::Blocked, Some("it is damaged in the backup".to_owned()));
+        (app.road, app.reason) = (Road::Blocked, Some(damage::SPOILED.to_owned()));
         return draft.apps.push(app);
     }
     let mut names = Vec::new();
@@ -77,22 +63,9 @@ pub(super) fn add(input: &Input, archived: &ArchivedApp, is_spoiled: bool, draft
             app.left_out.push(LeftOut { path: path.clone(), reason, lost: false });
             continue;
         }
-        let step = Step {
-            id: u32::try_from(draft.steps.len()).unwrap_or(u32::MAX),
-            app: app.name.clone(),
-            source: path.clone(),
-            destination: path.clone(),
-            action: Action::Park,
-            area: site.area.clone(),
-            carried: Vec::new(),
-            content: content.digest,
-            entries: content.entries,
-            bytes: content.bytes,
-        };
-        app.bytes += step.bytes;
-        app.changes.new += step.entries;
+        draft.step(&mut app, path, path, Action::Park, content, site);
+        app.changes.new += content.entries;
         app.road = Road::Parked;
-        draft.steps.push(step);
     }
     if app.road == Road::Parked {
         let names = names.join(", ");

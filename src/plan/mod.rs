@@ -12,19 +12,20 @@ mod space;
 mod version;
 
 use crate::model::app::AppId;
-use crate::model::archive::{ArchiveSummary, Generation};
+use crate::model::archive::{ArchiveSummary, ArchivedApp, Generation};
 use crate::model::digest::Sha256Digest;
 use crate::model::extra::{Extra, Extras};
-use crate::model::finding::Report;
+use crate::model::finding::{Report, Verdict};
 use crate::model::growth::Growth;
 use crate::model::installation::Installation;
 use crate::model::path::RelPath;
 use crate::model::plan::{
-    Action, AppPlan, Blocker, BlockerKind, ExtraPlan, PlanId, RestorePlan, Step, TargetSummary, UnknownOwner,
-    VersionVerdict,
+    Action, AppPlan, Blocker, BlockerKind, Changes, ExtraPlan, PlanId, RestorePlan, Road, Step, TargetSummary,
+    UnknownOwner, VersionVerdict,
 };
-use crate::model::site::Ground;
-use crate::verify::Contents;
+use crate::model::site::{Ground, Site};
+use crate::model::size::ByteSize;
+use crate::verify::{Contents, RootContent};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Everything that a plan is made from.
@@ -185,6 +186,24 @@ fn people(input: &Input, steps: &[Step]) -> Vec<String> {
     names.into_iter().filter(|name| !brought.contains(*name)).cloned().collect()
 }
 
+/// The plan of something in the archive before anything is known of its place on the box.
+fn begun(input: &Input, archived: &ArchivedApp) -> AppPlan {
+    AppPlan {
+        name: archived.name.clone(),
+        archived_as: archived.name.clone(),
+        road: Road::NoData,
+        reason: None,
+        version: VersionVerdict::Same,
+        verdict: input.report.verdict(&archived.name).unwrap_or(Verdict::NotVerifiable),
+        changes: Changes::default(),
+        bytes: ByteSize(0),
+        services: Vec::new(),
+        next_boot: Vec::new(),
+        recovers: false,
+        left_out: Vec::new(),
+    }
+}
+
 /// A plan while it is being made.
 #[derive(Default)]
 struct Draft {
@@ -227,6 +246,31 @@ impl Draft {
             databases::add(input, archived, spoiled.contains(&archived.name), &mut draft);
         }
         draft
+    }
+
+    /// Adds a step of an app.
+    fn step(
+        &mut self,
+        app: &mut AppPlan,
+        source: &RelPath,
+        destination: &RelPath,
+        action: Action,
+        content: &RootContent,
+        site: &Site,
+    ) {
+        app.bytes += content.bytes;
+        self.steps.push(Step {
+            id: u32::try_from(self.steps.len()).unwrap_or(u32::MAX),
+            app: app.name.clone(),
+            source: source.clone(),
+            destination: destination.clone(),
+            action,
+            area: site.area.clone(),
+            carried: if action == Action::Exchange { site.dropins.clone() } else { Vec::new() },
+            content: content.digest,
+            entries: content.entries,
+            bytes: content.bytes,
+        });
     }
 
     fn block(&mut self, kind: BlockerKind, app: Option<AppId>, what: String, advice: &str) {

@@ -130,10 +130,7 @@ pub fn prepare(
     let unfinished = unfinished.filter(restore::Standing::is_open);
     let folders = folders(archive.as_mut(), request);
     let mut apps = request.apps.clone();
-    let databases = archive.add_databases(apps.as_deref());
-    if !databases.is_empty() {
-        apps.iter_mut().for_each(|apps| apps.push(AppId::databases()));
-    }
+    let databases = add_databases(archive.as_mut(), &mut apps);
     if !folders.is_empty() {
         apps.iter_mut().for_each(|apps| apps.push(AppId::folders()));
     }
@@ -235,6 +232,15 @@ fn unknown_owners(contents: &verify::Contents, owners: &Owners) -> BTreeSet<Stri
     users.chain(groups).cloned().collect()
 }
 
+/// The servers' own files that the chosen apps need; they are chosen as well then.
+fn add_databases(archive: &mut dyn Archive, apps: &mut Option<Vec<AppId>>) -> Vec<RelPath> {
+    let databases = archive.add_databases(apps.as_deref());
+    if !databases.is_empty() {
+        apps.iter_mut().for_each(|apps| apps.push(AppId::databases()));
+    }
+    databases
+}
+
 /// Verifies an archive alone.
 pub fn verify_location(
     host: &Host,
@@ -247,9 +253,8 @@ pub fn verify_location(
     let _watched = Watched::by(progress);
     let location = location(host, path, unlock)?;
     let mut archive = reach::open(host, &location, archive, unlock)?;
-    let databases = archive.add_databases(apps);
     let mut apps = apps.map(<[AppId]>::to_vec);
-    apps.iter_mut().for_each(|apps| apps.extend((!databases.is_empty()).then(AppId::databases)));
+    let databases = add_databases(archive.as_mut(), &mut apps);
     verify_archive(archive.as_mut(), apps.as_deref(), &databases, &mut NoObserver, progress)
 }
 

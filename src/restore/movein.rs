@@ -309,17 +309,17 @@ impl Restore {
 
     /// The directory of this restore where what the running box saves is kept, private to root.
     pub fn kept(&self) -> Result<Dir, RestoreError> {
-        place::make_private(self.root(), &place::kept(&self.plan().id)?)
-    }
-
-    /// Where in it that of an app lies.
-    pub fn kept_of(&self, app: &AppId) -> Result<RelPath, RestoreError> {
-        Ok(place::kept(&self.plan().id)?.join(app.as_str().as_bytes())?)
+        place::make_private(self.root(), &self.kept_path()?)
     }
 
     /// Where that is.
     pub fn kept_path(&self) -> Result<RelPath, RestoreError> {
         place::kept(&self.plan().id)
+    }
+
+    /// Where in it that of an app lies.
+    pub fn kept_of(&self, app: &AppId) -> Result<RelPath, RestoreError> {
+        Ok(self.kept_path()?.join(app.as_str().as_bytes())?)
     }
 
     /// Removes what an app had before, once nothing can be undone any more: the old data that lies parked now.
