@@ -7,9 +7,9 @@
 
 mod common;
 
-use common::boxes::{self, APPS, Run, Scene, put, sh};
-use serde_json::{Value, json};
-use std::ffi::OsString;
+use common::boxes::{self, APPS, Scene, put, sh};
+use common::running::{Case, give_to_plinth, make_old, old_of};
+use serde_json::json;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -128,32 +128,10 @@ fn imported(bin: &Path, dump: &str) -> String {
     as_user("postgres", &server, &script)
 }
 
-/// A new box that runs, and the old one.
-struct Case<'s> {
-    scene: &'s Scene,
-    dir: PathBuf,
-}
-
-impl Drop for Case<'_> {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.dir);
-    }
-}
-
 /// A new box, and an old one on which `on_old` prepares the databases.
 fn scene(on_old: impl Fn(&Path)) -> Scene {
-    let scene = Scene::with(
-        &APPS,
-        |root| {
-            sh(&format!("cd '{}'; printf 'plinth:x:130:130::/:/bin/false\\n' >> etc/passwd", root.display()));
-            sh(&format!("cd '{}'; chown 130:130 var/lib/plinth/plinth.sqlite3", root.display()));
-        },
-        |_| {},
-    );
-    let old = scene.dir.path().join("old");
-    fs::create_dir(&old).unwrap();
-    boxes::system(&old);
-    boxes::make_source(&old);
+    let scene = Scene::with(&APPS, give_to_plinth, |_| {});
+    let old = make_old(&scene);
     fs::remove_file(old.join(DUMP)).unwrap();
     let database = rusqlite::Connection::open(old.join("var/lib/plinth/plinth.sqlite3")).unwrap();
     let apps = "DELETE FROM plinth_module; INSERT INTO plinth_module VALUES ('radicale', 4), ('miniflux', 2), ('wordpress', 4)";
@@ -166,57 +144,21 @@ fn scene(on_old: impl Fn(&Path)) -> Scene {
 
 impl Case<'_> {
     fn new(scene: &Scene) -> Case<'_> {
-        let case = Case { scene, dir: scene.running() };
+        let case = Case::of(scene);
         let bin = case.dir.join("bin").display().to_string();
         sh(&format!(
             "cd '{bin}'; ln -s /usr/bin/timeout /usr/bin/unshare .; [ ! -e /usr/sbin/mariadbd ] || ln -s /usr/sbin/mariadbd .
              printf '#!/bin/sh\\necho 1000\\n' > runuser; cp runuser mysql; chmod 755 runuser mysql"
         ));
-        let machine = fs::read(case.dir.join("machine.json")).unwrap();
-        let mut machine: Value = serde_json::from_slice(&machine).unwrap();
-        machine["available"] = json!(["miniflux", "postgresql", "wordpress"]);
-        fs::write(case.dir.join("machine.json"), machine.to_string()).unwrap();
+        case.machine(&json!({"available": ["miniflux", "postgresql", "wordpress"]}));
         case
-    }
-
-    fn root(&self) -> PathBuf {
-        self.dir.join("box")
-    }
-
-    fn old(&self, words: &[&str]) -> Run {
-        let mut all: Vec<OsString> = vec![words[0].into(), "--from".into(), self.scene.dir.path().join("old").into()];
-        all.extend(["--onto".into(), self.root().into(), "--program".into(), self.scene.program.clone().into()]);
-        all.extend(words[1..].iter().map(Into::into));
-        self.scene.run(&all, None)
     }
 
     /// Restores one app of the old box.
     fn restored<'s>(scene: &'s Scene, app: &str) -> Case<'s> {
         let case = Case::new(scene);
-        let planned = case.old(&["plan", "--apps", app]);
-        let id = planned.json["id"].as_str().unwrap_or_else(|| panic!("{} {}", planned.stderr, planned.json));
-        let done = case.old(&["restore", "--apps", app, "--consent", id]);
-        assert_eq!(done.code, Some(0), "{} {}", done.stderr, done.json);
+        case.move_over(&["--apps", app]);
         case
-    }
-
-    fn run(&self, args: &[&str], fault: Option<&str>, trace: Option<&Path>) -> Run {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lifeboat"));
-        command.args(args).arg("--onto").arg(self.root());
-        command.env("LIFEBOAT_PROGRAMS", self.dir.join("bin")).env("LIFEBOAT_RUNNING", self.root());
-        Run::of(&mut command, fault, trace)
-    }
-
-    fn app(run: &Run, name: &str) -> Value {
-        let apps = run.json["progress"].as_array().unwrap_or_else(|| panic!("{} {}", run.stderr, run.json));
-        apps.iter().find(|app| app["name"] == name).unwrap_or_else(|| panic!("{}", run.json)).clone()
-    }
-
-    /// What FreedomBox imported for an app.
-    fn rows(&self, app: &str) -> String {
-        let state = fs::read(self.root().join("var/lib/plinth/fake.json"));
-        let state: Value = state.map_or(Value::Null, |text| serde_json::from_slice(&text).unwrap());
-        state["databases"][app].as_str().unwrap_or_default().to_owned()
     }
 
     fn parked(&self) -> PathBuf {
@@ -237,28 +179,28 @@ fn what_postgresql_held_when_the_old_box_stopped_comes_to_the_new_one_without_a_
     let Some((version, bin)) = postgresql().filter(|_| !cannot_run()) else { return };
     let cluster = format!("var/lib/postgresql/{version}/main");
     let scene = scene(|old| of_postgresql(&bin, &old.join(&cluster)));
-    let before = boxes::take(&scene.dir.path().join("old"), &|_| true);
+    let before = boxes::take(&old_of(&scene), &|_| true);
 
     let case = Case::restored(&scene, "miniflux");
-    let done = case.run(&["finish"], None, None);
+    let done = case.run(&["finish"], None);
     assert_eq!(done.code, Some(0), "{} {}", done.stderr, done.json);
     assert_eq!(Case::app(&done, "miniflux")["stand"], json!("finished"), "{}", done.json);
     assert!(!done.json["done"].to_string().contains("databases"), "no app is called so: {}", done.json);
-    assert_eq!(imported(&bin, &case.rows("miniflux")), format!("501|501\n{LATEST}\n"));
+    assert_eq!(imported(&bin, &case.rows_of("miniflux")), format!("501|501\n{LATEST}\n"));
     case.is_clean();
-    assert_eq!(boxes::difference(&before, &boxes::take(&scene.dir.path().join("old"), &|_| true)), "");
+    assert_eq!(boxes::difference(&before, &boxes::take(&old_of(&scene), &|_| true)), "");
 
     // The other ways: back, and forward for good.
     assert!(case.parked().join(format!("postgresql/{version}/main/PG_VERSION")).exists());
-    let committed = case.run(&["commit"], None, None);
+    let committed = case.run(&["commit"], None);
     assert_eq!(committed.code, Some(0), "{}", committed.stderr);
     assert!(!case.parked().exists(), "nobody needs them any more");
     drop(case);
     let case = Case::restored(&scene, "miniflux");
-    case.run(&["finish"], None, None);
-    let undone = case.run(&["undo"], None, None);
+    case.run(&["finish"], None);
+    let undone = case.run(&["undo"], None);
     assert_eq!(undone.code, Some(0), "{} {}", undone.stderr, undone.json);
-    assert_eq!(case.rows("miniflux"), "empty\n");
+    assert_eq!(case.rows_of("miniflux"), "empty\n");
     assert!(!case.root().join("var/lib/lifeboat/parked").exists());
 }
 
@@ -269,11 +211,11 @@ fn reading_a_database_survives_a_power_cut_at_every_point() {
     let scene = scene(|old| of_postgresql(&bin, &old.join(&cluster)));
     for point in ["cluster.before", "cluster.dumped", "cluster.after"] {
         let case = Case::restored(&scene, "miniflux");
-        let cut = case.run(&["finish"], Some(&format!("{point}:1:kill")), None);
+        let cut = case.run(&["finish"], Some(&format!("{point}:1:kill")));
         assert_eq!(cut.code, None, "{point}: {} {}", cut.stderr, cut.json);
-        let done = case.run(&["finish"], None, None);
+        let done = case.run(&["finish"], None);
         assert_eq!(done.code, Some(0), "{point}: {} {}", done.stderr, done.json);
-        assert!(case.rows("miniflux").contains(LATEST), "{point}");
+        assert!(case.rows_of("miniflux").contains(LATEST), "{point}");
         case.is_clean();
     }
 }
@@ -289,25 +231,25 @@ fn an_old_dump_is_only_imported_where_the_files_of_the_server_cannot_be_read() {
     };
     let scene = scene(with_old_dump);
     let case = Case::restored(&scene, "miniflux");
-    let done = case.run(&["finish"], None, None);
+    let done = case.run(&["finish"], None);
     assert_eq!(done.code, Some(0), "{} {}", done.stderr, done.json);
-    assert!(case.rows("miniflux").contains(LATEST) && !case.rows("miniflux").contains("long ago"));
+    assert!(case.rows_of("miniflux").contains(LATEST) && !case.rows_of("miniflux").contains("long ago"));
     drop(case);
 
     // The file in which PostgreSQL says where to begin.
     let case = Case::restored(&scene, "miniflux");
     let control = case.parked().join(format!("postgresql/{version}/main/global/pg_control"));
     fs::write(&control, [0; 8192]).unwrap();
-    let done = case.run(&["finish"], None, None);
+    let done = case.run(&["finish"], None);
     assert_eq!(done.code, Some(0), "{} {}", done.stderr, done.json);
-    assert!(case.rows("miniflux").contains("long ago"));
+    assert!(case.rows_of("miniflux").contains("long ago"));
     let note = Case::app(&done, "miniflux")["note"].as_str().unwrap().to_owned();
     assert!(
         note.starts_with("ATTENTION: what it stored last is missing") && note.contains("/parked/databases"),
         "{note}"
     );
     case.is_clean();
-    assert_eq!(case.run(&["commit"], None, None).code, Some(0));
+    assert_eq!(case.run(&["commit"], None).code, Some(0));
     assert!(control.exists(), "what could not be read is not thrown away");
 }
 
@@ -346,14 +288,14 @@ fn files_of_a_server_that_cannot_be_read_are_told_with_the_reason_and_stay_parke
             as_user("postgres", &server, &format!("{}/initdb --no-sync data > log", bin.display()));
             sh(&format!("cp -a '{}/data' '{}'", server.display(), at.display()));
         }
-        let done = case.run(&["finish"], None, None);
+        let done = case.run(&["finish"], None);
         let app = Case::app(&done, "miniflux");
         assert_ne!(done.code, Some(0), "{what}: {}", done.json);
         assert_eq!(app["stand"], stand, "{what}: {} {app}", done.stderr);
         let told = app["why"].as_str().unwrap();
         assert!(told.contains(why) && told.contains("kept in /var/lib/lifeboat/parked/databases"), "{what}: {told}");
         assert!(parked(&case).join("PG_VERSION").exists(), "{what}");
-        assert_ne!(case.rows("miniflux"), "", "{what}: the box's own database is as it was");
+        assert_ne!(case.rows_of("miniflux"), "", "{what}: the box's own database is as it was");
         case.is_clean();
     }
 }
@@ -368,11 +310,11 @@ fn reading_a_database_waits_until_there_is_room_for_the_copy() {
     let area = fs::read_dir(&restores).unwrap().next().unwrap().unwrap().path().join("kept");
     fs::create_dir(&area).unwrap();
     sh(&format!("mount -t tmpfs -o size=60m,mode=700 tmpfs '{}'", area.display()));
-    let waits = case.run(&["finish"], None, None);
+    let waits = case.run(&["finish"], None);
     let app = Case::app(&waits, "miniflux");
     let more_room = Command::new("mount").args(["-o", "remount,size=400m"]).arg(&area).status();
-    let done = case.run(&["finish"], None, None);
-    let rows = case.rows("miniflux");
+    let done = case.run(&["finish"], None);
+    let rows = case.rows_of("miniflux");
     sh(&format!("umount '{}'", area.display()));
     assert!(more_room.unwrap().success());
     assert_eq!((&app["stand"], &app["failures"]), (&json!("waiting"), &json!(0)), "{} {app}", waits.stderr);
@@ -407,9 +349,9 @@ fn what_mariadb_held_when_the_old_box_lost_its_power_comes_to_the_new_one_withou
         fs::create_dir_all(old.join("var/lib/wordpress")).unwrap();
     });
     let case = Case::restored(&scene, "wordpress");
-    let done = case.run(&["finish"], None, None);
+    let done = case.run(&["finish"], None);
     assert_eq!(done.code, Some(0), "{} {}", done.stderr, done.json);
-    let rows = case.rows("wordpress");
+    let rows = case.rows_of("wordpress");
     assert!(rows.contains("USE `wordpress_fbx`") && rows.contains("(500,'500')"), "{}", rows.len());
     assert!(rows.contains("Zoë\\'s") && rows.contains("-- Dump completed"), "{}", rows.len());
     case.is_clean();
@@ -417,7 +359,7 @@ fn what_mariadb_held_when_the_old_box_lost_its_power_comes_to_the_new_one_withou
 
     let case = Case::restored(&scene, "wordpress");
     put(&case.parked(), "mysql/mariadb_upgrade_info", "99.1.2-MariaDB\n");
-    let done = case.run(&["finish"], None, None);
+    let done = case.run(&["finish"], None);
     let app = Case::app(&done, "wordpress");
     assert_eq!(app["stand"], "not-restored", "{} {}", done.stderr, done.json);
     assert!(app["why"].as_str().unwrap().contains("files of MariaDB 99.1, and the box has"), "{app}");

@@ -5,25 +5,12 @@
 
 mod common;
 
-use common::boxes::{self, APPS, Run, Scene, difference, put, sh};
-use serde_json::{Value, json};
+use common::boxes::{self, APPS, Scene, difference, put, sh};
+use common::running::{Case, give_to_plinth, make_old, old_of};
+use serde_json::json;
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
-/// A new box that runs, and the old one.
-struct Case<'s> {
-    scene: &'s Scene,
-    dir: PathBuf,
-}
-
-impl Drop for Case<'_> {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.dir);
-    }
-}
+use std::path::Path;
 
 fn scene() -> Scene {
     let scene = Scene::with(
@@ -32,15 +19,11 @@ fn scene() -> Scene {
             put(root, "home/zoe/notes.txt", "of the new box\n");
             put(root, "home/zoe/.profile", "the same on both\n");
             put(root, "home/zoe/photos/new.jpg", "taken since\n");
-            sh(&format!("cd '{}'; printf 'plinth:x:130:130::/:/bin/false\\n' >> etc/passwd", root.display()));
-            sh(&format!("cd '{}'; chown 130:130 var/lib/plinth/plinth.sqlite3", root.display()));
+            give_to_plinth(root);
         },
         |_| {},
     );
-    let old = scene.dir.path().join("old");
-    fs::create_dir(&old).unwrap();
-    boxes::system(&old);
-    boxes::make_source(&old);
+    let old = make_old(&scene);
     let database = rusqlite::Connection::open(old.join("var/lib/plinth/plinth.sqlite3")).unwrap();
     database.execute_batch("DELETE FROM plinth_module").unwrap();
     for (name, version, ..) in APPS {
@@ -69,53 +52,15 @@ fn scene() -> Scene {
 }
 
 impl Case<'_> {
-    fn new(scene: &Scene) -> Case<'_> {
-        Case { scene, dir: scene.running() }
-    }
-
-    fn root(&self) -> PathBuf {
-        self.dir.join("box")
-    }
-
-    fn old(&self, words: &[&str]) -> Run {
-        let mut all: Vec<OsString> = vec![words[0].into(), "--from".into(), self.scene.dir.path().join("old").into()];
-        all.extend(["--onto".into(), self.root().into(), "--program".into(), self.scene.program.clone().into()]);
-        all.extend(words[1..].iter().map(Into::into));
-        self.scene.run(&all, None)
-    }
-
     /// Restores the folders, and of the apps radicale, which needs nothing of the running box but that.
     fn restored(scene: &Scene) -> Case<'_> {
-        let case = Case::new(scene);
-        let wanted = ["--apps", "radicale", "--extras", "folders"];
-        let planned = case.old(&[&["plan"], &wanted[..]].concat());
-        let id = planned.json["id"].as_str().unwrap_or_else(|| panic!("{} {}", planned.stderr, planned.json));
-        let done = case.old(&[&["restore"], &wanted[..], &["--consent", id]].concat());
-        assert_eq!(done.code, Some(0), "{} {}", done.stderr, done.json);
+        let case = Case::of(scene);
+        case.move_over(&["--apps", "radicale", "--extras", "folders"]);
         case
-    }
-
-    fn run(&self, args: &[&str], fault: Option<&str>, trace: Option<&Path>) -> Run {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lifeboat"));
-        command.args(args).arg("--onto").arg(self.root());
-        command.env("LIFEBOAT_PROGRAMS", self.dir.join("bin")).env("LIFEBOAT_RUNNING", self.root());
-        Run::of(&mut command, fault, trace)
-    }
-
-    fn folders(run: &Run) -> Value {
-        let apps = run.json["progress"].as_array().unwrap_or_else(|| panic!("{} {}", run.stderr, run.json));
-        apps.iter().find(|app| app["name"] == "folders").unwrap_or_else(|| panic!("{}", run.json)).clone()
     }
 
     fn read(&self, path: &str) -> String {
         fs::read_to_string(self.root().join(path)).unwrap_or_else(|error| format!("{path}: {error}"))
-    }
-
-    /// As the next boot does.
-    fn start_service(&self) {
-        let path = self.dir.join("machine.json");
-        let machine = fs::read_to_string(&path).unwrap().replace("\"up\": false", "\"up\": true");
-        fs::write(path, machine).unwrap();
     }
 
     fn add_user(&self, line: &str) {
@@ -134,7 +79,7 @@ fn folders_come_each_when_its_owner_has_an_account_and_replace_nothing() {
         return;
     }
     let scene = scene();
-    let case = Case::new(&scene);
+    let case = Case::of(&scene);
     let plain = case.old(&["plan", "--apps", "radicale"]);
     let all = ["/home/bob", "/home/zoe", "/srv/music", "/var/lib/freedombox/shares/open", "/var/lib/syncthing/Sync"];
     assert_eq!(plain.json["offered"][0], json!({"extra": "folders", "names": all}), "{}", plain.stderr);
@@ -144,16 +89,16 @@ fn folders_come_each_when_its_owner_has_an_account_and_replace_nothing() {
 
     let case = Case::restored(&scene);
     let before = case.files();
-    let waits = case.run(&["finish", "--scheduled"], None, None);
-    let folders = Case::folders(&waits);
+    let waits = case.run(&["finish", "--scheduled"], None);
+    let folders = Case::app(&waits, "folders");
     assert_eq!((waits.code, &folders["stand"]), (Some(75), &json!("waiting")), "{} {}", waits.stderr, waits.json);
     assert!(folders["why"].as_str().unwrap().ends_with("users with these names: bob, zoe"), "{folders}");
     assert_eq!(case.read("srv/music/song") + &case.read("var/lib/freedombox/shares/open/film"), "la\nmoving\n");
     assert!(!case.root().join("home/bob").exists() && !case.root().join("home/zoe/best").exists());
     // However long the pause between two attempts is, an account is noticed at the next one.
     case.add_user("zoe:x:20007:100::/home/zoe:/bin/bash");
-    let waits = case.run(&["finish", "--scheduled"], None, None);
-    assert!(Case::folders(&waits)["why"].as_str().unwrap().ends_with("these names: bob"), "{}", waits.json);
+    let waits = case.run(&["finish", "--scheduled"], None);
+    assert!(Case::app(&waits, "folders")["why"].as_str().unwrap().ends_with("these names: bob"), "{}", waits.json);
     assert_eq!(case.read("home/zoe/notes.txt"), "of the new box\n");
     assert_eq!(case.read("home/zoe/notes.txt.from-old-box"), "of the old box\n");
     assert_eq!(
@@ -165,15 +110,15 @@ fn folders_come_each_when_its_owner_has_an_account_and_replace_nothing() {
     assert_eq!(owned, "20007 644 1500000000\n20007 700\n20007 755\n20007 777\n");
     assert!(!case.root().join("home/zoe/.profile.from-old-box").exists());
     // Whoever asks for them gets all of them.
-    let done = case.run(&["finish"], None, None);
-    let folders = Case::folders(&done);
+    let done = case.run(&["finish"], None);
+    let folders = Case::app(&done, "folders");
     assert_eq!((done.code, &folders["stand"]), (Some(0), &json!("finished")), "{} {}", done.stderr, done.json);
     assert!(folders["note"].as_str().unwrap().contains("/home/zoe/notes.txt.from-old-box"), "{folders}");
     assert_eq!(case.read("home/bob/letter"), "dear\n");
 
     // What somebody changed since stays; all else goes.
     put(&case.root(), "srv/music/song", "la la\n");
-    let undone = case.run(&["undo"], None, None);
+    let undone = case.run(&["undo"], None);
     assert_eq!(undone.code, Some(0), "{} {}", undone.stderr, undone.json);
     let told = undone.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(told.contains("stay where they are: /srv/music"), "{told}");
@@ -190,8 +135,8 @@ fn committed_folders_stay_and_nothing_of_them_is_left_parked() {
     }
     let scene = scene();
     let case = Case::restored(&scene);
-    assert_eq!(case.run(&["commit"], None, None).code, Some(0));
-    assert_eq!(case.run(&["finish"], None, None).code, Some(0));
+    assert_eq!(case.run(&["commit"], None).code, Some(0));
+    assert_eq!(case.run(&["finish"], None).code, Some(0));
     assert_eq!(case.read("home/bob/letter") + &case.read("home/zoe/notes.txt"), "dear\nof the new box\n");
     assert_eq!(sh(&format!("find '{}/var/lib/lifeboat' -name notes.txt -o -name song", case.root().display())), "");
 }
@@ -215,10 +160,10 @@ fn a_power_cut_while_folders_come_or_go_ends_with_all_of_them_or_none() {
         text.lines().map(number).collect()
     };
     let (coming, going) = (scene.dir.path().join("coming"), scene.dir.path().join("going"));
-    assert_eq!(whole.run(&["finish"], None, Some(&coming)).code, Some(0));
+    assert_eq!(whole.traced(&["finish"], None, Some(&coming)).code, Some(0));
     let after = whole.files();
     assert_ne!(before, after);
-    assert_eq!(whole.run(&["undo"], None, Some(&going)).code, Some(0));
+    assert_eq!(whole.traced(&["undo"], None, Some(&going)).code, Some(0));
     assert_eq!(difference(&before, &whole.files()), "");
     let own = |trace| points(trace).into_iter().filter(|fault| fault.starts_with("merge."));
     let all: Vec<(String, bool)> =
@@ -229,22 +174,22 @@ fn a_power_cut_while_folders_come_or_go_ends_with_all_of_them_or_none() {
     let cuts: Vec<(String, bool)> = all.into_iter().skip(every / 2).step_by(every).collect();
     let wrong = boxes::in_parallel(&cuts, |(fault, comes)| {
         let case = Case::restored(&scene);
-        if !comes && case.run(&["finish"], None, None).code != Some(0) {
+        if !comes && case.run(&["finish"], None).code != Some(0) {
             return Err(format!("{fault}: could not be finished"));
         }
-        let cut = case.run(&[if *comes { "finish" } else { "undo" }], Some(fault), None);
+        let cut = case.run(&[if *comes { "finish" } else { "undo" }], Some(fault));
         if cut.code.is_some() {
             return Err(format!("{fault}: was not cut: {}", cut.stderr));
         }
-        case.start_service();
+        case.machine(&json!({"up": true}));
         let (again, expected) = if *comes { ("finish", &after) } else { ("undo", &before) };
-        let run = case.run(&[again], None, None);
+        let run = case.run(&[again], None);
         let files = case.files();
         if run.code != Some(0) || files != *expected {
             return Err(format!("{fault}: {:?} {} {}", run.code, run.stderr, difference(expected, &files)));
         }
         // Cut off on the way in, it can be undone as well.
-        let undone = !comes || case.run(&["undo"], None, None).code == Some(0) && case.files() == before;
+        let undone = !comes || case.run(&["undo"], None).code == Some(0) && case.files() == before;
         if undone { Ok(()) } else { Err(format!("{fault}: {}", difference(&before, &case.files()))) }
     });
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -266,7 +211,7 @@ fn half_of_a_move_of_a_folder_is_gone_on_from_and_undone() {
             let parked = case.root().join("var/lib/lifeboat/parked/folders/home/zoe").join(from);
             (parked, case.root().join("home/zoe").join(to))
         });
-        let cut = case.run(&["finish"], Some(&format!("merge.after:{nth}:kill")), None);
+        let cut = case.run(&["finish"], Some(&format!("merge.after:{nth}:kill")));
         assert_eq!(cut.code, None, "{nth}: was not cut: {}", cut.stderr);
         if !places.iter().all(|(_, live)| live.exists()) {
             nth += 1;
@@ -275,15 +220,15 @@ fn half_of_a_move_of_a_folder_is_gone_on_from_and_undone() {
         for (parked, live) in &places {
             fs::hard_link(live, parked).unwrap();
         }
-        case.start_service();
+        case.machine(&json!({"up": true}));
         if *then == "finish" {
-            let run = case.run(&["finish"], None, None);
+            let run = case.run(&["finish"], None);
             assert_eq!(run.code, Some(0), "{} {}", run.stderr, run.json);
             assert!(!places.iter().any(|(parked, _)| parked.exists()), "half of the move was kept");
             let besides = sh(&format!("cd '{}'; find home -name '*.from-old-box*'", case.root().display()));
             assert_eq!(besides, "home/zoe/notes.txt.from-old-box\n");
         }
-        let run = case.run(&["undo"], None, None);
+        let run = case.run(&["undo"], None);
         assert_eq!(run.code, Some(0), "{} {}", run.stderr, run.json);
         assert_eq!(difference(&before, &case.files()), "");
         left.pop();
@@ -296,7 +241,7 @@ fn an_old_disk_read_without_the_kernel_gives_the_same_folders() {
         return;
     }
     let scene = scene();
-    let old = scene.dir.path().join("old");
+    let old = old_of(&scene);
     let image = common::disks::blank(&scene.dir.path().join("old.img"), 24);
     let words = ["-q", "-t", "ext4", "-d"].map(std::ffi::OsStr::new);
     let words: Vec<_> = words.into_iter().chain([old.as_os_str(), image.as_os_str()]).collect();

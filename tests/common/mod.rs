@@ -12,5 +12,6 @@ pub mod people;
 pub mod recorder;
 pub mod repositories;
 pub mod rescue;
+pub mod running;
 pub mod scenes;
 pub mod slow;

@@ -12,23 +12,12 @@ mod services;
 mod work;
 
 use common::boxes::*;
+use common::running::{Case, give_to_plinth};
 use serde_json::{Value, json};
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
-
-/// A running box: its directory, its programs beside it, and what they did.
-struct Case {
-    dir: PathBuf,
-}
-
-impl Drop for Case {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.dir);
-    }
-}
 
 const NEEDED: [&str; 3] = ["gitweb", "miniflux", "postgresql"];
 const STALE: &str = "var/lib/plinth/backups-data/miniflux-database.sql";
@@ -36,10 +25,7 @@ const NEW_ROWS: &str = "PostgreSQL database dump";
 
 fn scene() -> Scene {
     let on_box = |root: &Path| {
-        sh(&format!(
-            "cd '{}'; printf 'plinth:x:130:130::/:/bin/false\\n' >> etc/passwd; chown 130:130 var/lib/plinth/plinth.sqlite3",
-            root.display()
-        ));
+        give_to_plinth(root);
         fs::create_dir(root.join("etc/NetworkManager")).unwrap();
         put(root, STALE, "rows of an earlier backup\n");
     };
@@ -51,43 +37,21 @@ fn scene() -> Scene {
     })
 }
 
-impl Case {
+impl Case<'_> {
     /// A box that was restored onto and then started.
-    fn new(scene: &Scene) -> Case {
-        let case = Case::unrestored(scene);
+    fn new(scene: &Scene) -> Case<'_> {
+        let case = Case::of(scene);
         let done = scene.restore(&case.root(), None);
         assert_eq!(done.code, Some(0), "{} {}", done.stderr, done.json);
         case
-    }
-
-    fn unrestored(scene: &Scene) -> Case {
-        Case { dir: scene.running() }
-    }
-
-    fn root(&self) -> PathBuf {
-        self.dir.join("box")
-    }
-
-    /// Changes what the machine is like.
-    fn machine(&self, changes: &Value) {
-        let path = self.dir.join("machine.json");
-        let mut state: Value = fs::read(&path).map_or(json!({}), |text| serde_json::from_slice(&text).unwrap());
-        state.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
-        fs::write(path, state.to_string()).unwrap();
     }
 
     fn state(&self) -> Value {
         serde_json::from_slice(&fs::read(self.dir.join("machine.json")).unwrap()).unwrap()
     }
 
-    /// What FreedomBox knows.
-    fn freedombox(&self) -> Value {
-        let text = fs::read(self.root().join("var/lib/plinth/fake.json"));
-        text.map_or(Value::Null, |text| serde_json::from_slice(&text).unwrap())
-    }
-
     fn rows(&self) -> String {
-        self.freedombox()["databases"]["miniflux"].as_str().unwrap_or_default().to_owned()
+        self.rows_of("miniflux")
     }
 
     fn log(&self) -> Vec<String> {
@@ -95,25 +59,8 @@ impl Case {
         log.as_array().map(|log| log.iter().map(|line| line.as_str().unwrap().to_owned()).collect()).unwrap_or_default()
     }
 
-    fn run(&self, args: &[&str], fault: Option<&str>) -> Run {
-        self.traced(args, fault, None)
-    }
-
-    fn traced(&self, args: &[&str], fault: Option<&str>, trace: Option<&Path>) -> Run {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lifeboat"));
-        command.args(args).arg("--onto").arg(self.root());
-        command.env("LIFEBOAT_PROGRAMS", self.dir.join("bin")).env("LIFEBOAT_RUNNING", self.root());
-        Run::of(&mut command, fault, trace)
-    }
-
     fn finish(&self) -> Run {
         self.run(&["finish"], None)
-    }
-
-    /// The run's app.
-    fn app(run: &Run, name: &str) -> Value {
-        let apps = run.json["progress"].as_array().unwrap_or_else(|| panic!("{} {}", run.stderr, run.json));
-        apps.iter().find(|app| app["name"] == name).unwrap_or_else(|| panic!("{name}: {}", run.json)).clone()
     }
 
     /// Every app works with the data of the backup, and nothing is left to do.

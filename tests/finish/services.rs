@@ -63,7 +63,7 @@ fn private_data_is_where_its_service_looks_although_the_package_brought_a_folder
         if fault.is_none() {
             let copy = scene.dir.path().join("committed");
             sh(&format!("cp -a '{}' '{}'", case.dir.display(), copy.display()));
-            let committed = Case { dir: copy };
+            let committed = Case { scene: &scene, dir: copy };
             ok(&committed.run(&["commit"], None));
             assert!(!committed.root().join("var/lib/lifeboat/parked").exists());
             assert!(committed.root().join(PUBLIC).join("library/book").exists());

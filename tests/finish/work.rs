@@ -181,7 +181,7 @@ fn a_dump_of_an_earlier_backup_is_never_imported() {
         .map(|(name, version, dirs, files)| (name, version, dirs, if name == "miniflux" { &files[..1] } else { files }))
         .collect();
     pack(&source, &apps, &without.backup);
-    let case = Case::unrestored(&scene);
+    let case = Case::of(&scene);
     let restore = |more: &[&str]| {
         let mut args = vec!["restore", "--from", without.backup.to_str().unwrap(), "--accept-damage"];
         args.extend(["--program", scene.program.to_str().unwrap()]);
