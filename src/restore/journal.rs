@@ -382,7 +382,8 @@ fn parse_line(line: &[u8]) -> Result<Record, String> {
     let line = line.strip_suffix(b"\n").ok_or("the line has no end")?;
     let text = std::str::from_utf8(line).map_err(|_| "the line is not text")?;
     let (sum, json) = text.split_once(' ').ok_or("the line has no checksum")?;
-    if sum.len() != 8 || u32::from_str_radix(sum, 16) != Ok(crc32fast::hash(json.as_bytes())) {
+    // By its letters: digits of the other case, or a sign, would be a changed byte that is believed.
+    if sum != format!("{:08x}", crc32fast::hash(json.as_bytes())) {
         return Err("the checksum is wrong".into());
     }
     serde_json::from_str(json).map_err(|error| format!("the record is not understood ({error})"))
@@ -453,6 +454,22 @@ mod tests {
         let (one, other) = ([&text[..], &record(1)].concat(), [&text[..], &record(2)].concat());
         assert_eq!(merge([&one, &text]).unwrap().0.len(), 4);
         assert!(matches!(merge([&one, &other]), Err(JournalError::Damaged { line: 4, .. })));
+    }
+
+    #[test]
+    fn a_checksum_in_capital_letters_is_not_the_one_that_was_written() {
+        let text = sample();
+        let ends: Vec<usize> = (0..text.len()).filter(|&at| text[at] == b'\n').collect();
+        let starts = std::iter::once(0).chain(ends.iter().map(|end| end + 1)).take(ends.len());
+        let letters: Vec<usize> =
+            starts.flat_map(|start| start..start + 8).filter(|&at| text[at].is_ascii_lowercase()).collect();
+        assert!(!letters.is_empty(), "the sample's checksums have letters");
+        for at in letters {
+            let mut text = text.clone();
+            text[at].make_ascii_uppercase();
+            let (before, now) = (parse(&sample()).unwrap().0, parse(&text));
+            assert!(now.is_err() || now.is_ok_and(|(records, _)| records.len() < before.len()), "{at}");
+        }
     }
 
     #[test]
