@@ -234,6 +234,7 @@ fn an_old_dump_is_only_imported_where_the_files_of_the_server_cannot_be_read() {
     let done = case.run(&["finish"], None);
     assert_eq!(done.code, Some(0), "{} {}", done.stderr, done.json);
     assert!(case.rows_of("miniflux").contains(LATEST) && !case.rows_of("miniflux").contains("long ago"));
+    assert_eq!(case.freedombox()["notifications"]["lifeboat-restore"]["severity"], "info");
     drop(case);
 
     // The file in which PostgreSQL says where to begin.
@@ -247,6 +248,12 @@ fn an_old_dump_is_only_imported_where_the_files_of_the_server_cannot_be_read() {
     assert!(
         note.starts_with("ATTENTION: what it stored last is missing") && note.contains("/parked/databases"),
         "{note}"
+    );
+    let shown = case.freedombox()["notifications"]["lifeboat-restore"].clone();
+    assert_eq!(shown["severity"], "warning", "{shown}");
+    assert!(
+        shown["message"].as_str().unwrap().contains("miniflux: ATTENTION: what it stored last is missing"),
+        "{shown}"
     );
     case.is_clean();
     assert_eq!(case.run(&["commit"], None).code, Some(0));

@@ -3,6 +3,7 @@
 //! The directory and its files are root's alone: what programs print may hold more than it should.
 
 use super::driver::Log;
+use crate::model::app::AppId;
 use crate::model::finish::{AppProgress, Stand};
 use crate::restore::{RestoreError, Standing, doing};
 use crate::sys::dir::{self, Dir};
@@ -81,16 +82,28 @@ pub(super) fn summary(all: &[Standing]) -> (String, String, &'static str) {
         let short: String = why.chars().take(160).collect();
         message += &format!("{}: {short}. ", app.name);
     }
+    // What is done and still lacks something must not look like the rest.
+    let lacking: Vec<(&AppId, &str)> = progress.iter().filter_map(|app| Some((&app.name, attention(app)?))).collect();
+    for (name, what) in &lacking {
+        let short: String = what.chars().take(160).collect();
+        message += &format!("{name}: {short}. ");
+    }
     if waiting.is_empty() && lost.is_empty() {
         message += "The old data is kept for 14 days. ";
     } else if !waiting.is_empty() {
         message += "It goes on by itself. ";
     }
     message += "Details: /var/log/lifeboat/report.txt on the box.";
-    let severity = match (waiting.is_empty(), lost.is_empty()) {
+    let severity = match (waiting.is_empty() && lacking.is_empty(), lost.is_empty()) {
         (_, false) => "error",
         (false, _) => "warning",
         _ => "info",
     };
     (title, message, severity)
+}
+
+/// What a finished app lacks, by its notes.
+fn attention(app: &AppProgress) -> Option<&str> {
+    let note = app.note.as_deref().filter(|_| app.stand == Stand::Finished)?;
+    note.get(note.find("ATTENTION")?..)
 }
