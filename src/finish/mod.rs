@@ -12,6 +12,7 @@
 
 mod app;
 mod back;
+mod besides;
 mod cluster;
 mod driver;
 mod extras;
@@ -31,6 +32,7 @@ use crate::restore::journal::Record;
 use crate::restore::{self, Restore, RestoreError, Standing, doing};
 use crate::sys::dir::Dir;
 use crate::sys::host::Host;
+use besides::Besides;
 use extras::Turn;
 use machine::Machine;
 use run::Run;
@@ -79,17 +81,17 @@ pub struct Outcome {
 
 /// Does what the restores on the box left to it. Where a network came meanwhile, what still waits is tried once more.
 pub fn finish(scene: &Scene) -> Result<Outcome, RestoreError> {
-    let outcome = attempt(scene)?;
+    let mut besides = Besides::default();
+    let mut outcome = attempt(scene, &mut besides)?;
     if outcome.tried && pace::has_changed(scene.host) && !waiting(scene)?.is_empty() {
-        let mut again = attempt(scene)?;
-        again.besides.splice(0..0, outcome.besides);
-        again.has_lost |= outcome.has_lost;
-        return Ok(again);
+        outcome.why = attempt(scene, &mut besides)?.why;
     }
+    outcome.has_lost = besides.has_lost();
+    outcome.besides = besides.sentences();
     Ok(outcome)
 }
 
-fn attempt(scene: &Scene) -> Result<Outcome, RestoreError> {
+fn attempt(scene: &Scene, besides: &mut Besides) -> Result<Outcome, RestoreError> {
     let waiting = waiting(scene)?;
     if waiting.is_empty() && !extras::are_waiting(scene)? {
         settle(scene)?;
@@ -107,20 +109,20 @@ fn attempt(scene: &Scene) -> Result<Outcome, RestoreError> {
     let (before, network) = (ended(scene)?, pace::network(scene.host));
     let machine = scene.machine(&talk);
     let mut outcome = Outcome { tried: true, ..Outcome::default() };
-    extras::bring(scene, &machine, &log, Turn::First, &mut outcome)?;
-    let mut missing = Vec::new();
+    extras::bring(scene, &machine, &log, Turn::First, besides)?;
     for id in waiting {
         let restore = Restore::go_on(scene.root.again().map_err(doing("opening the box's root"))?, &id)?;
         restore.remark().into_iter().for_each(scene.talk);
         let mut run = Run::new(scene, &machine, &log, restore);
         outcome.why = run.run()?;
-        missing.append(&mut run.missing);
+        if let Some(missing) = run.missing.take() {
+            besides.missing(id, missing);
+        }
         if outcome.why.is_some() {
             break;
         }
     }
-    extras::bring(scene, &machine, &log, Turn::Last, &mut outcome)?;
-    outcome.besides.extend((!missing.is_empty()).then(|| report::people_missing(&missing)));
+    extras::bring(scene, &machine, &log, Turn::Last, besides)?;
     settle(scene)?;
     pace::note(scene.host, ended(scene)? > before, network);
     Ok(outcome)

@@ -29,13 +29,13 @@ pub(super) struct Run<'a> {
     driver: Option<Driver>,
     /// Whether no package is half-installed.
     is_whole: bool,
-    /// People whose data came and who have no account here.
-    pub(super) missing: Vec<String>,
+    /// People whose data came and who have no account here; `None` before they were asked for.
+    pub(super) missing: Option<Vec<String>>,
 }
 
 impl<'a> Run<'a> {
     pub(super) fn new(scene: &'a Scene<'a>, machine: &'a Machine<'a>, log: &'a Log, restore: Restore) -> Run<'a> {
-        Run { scene, machine, log, restore, driver: None, is_whole: false, missing: Vec::new() }
+        Run { scene, machine, log, restore, driver: None, is_whole: false, missing: None }
     }
 
     /// Works on every app that can be worked on now. Says why where nothing could be tried at all.
@@ -49,7 +49,7 @@ impl<'a> Run<'a> {
             Ok((driver, _)) => self.driver = Some(driver),
             Err(error) => return Ok(Some(error.to_string())),
         }
-        self.missing = self.missing_people();
+        self.missing = Some(self.missing_people());
         let ready = self.prepare()?;
         self.driver = None;
         // Said before the work, which takes a while, and may take other notifications with it.
@@ -244,8 +244,8 @@ impl<'a> Run<'a> {
 
     fn summary(&self) -> Result<(String, String, &'static str), RestoreError> {
         let (title, mut message, severity) = summary(&restore::restores(self.scene.root)?);
-        if !self.missing.is_empty() {
-            message = format!("{}. {message}", people_missing(&self.missing));
+        if let Some(missing) = self.missing.as_ref().filter(|missing| !missing.is_empty()) {
+            message = format!("{}. {message}", people_missing(missing));
         }
         Ok((title, message, severity))
     }

@@ -4,9 +4,10 @@
 //! last: a schedule that begins while apps still wait would fill the old backups' places with backups of half a box.
 //! One Python file for each kind does the work. What is on the box already stays as it is.
 
+use super::besides::Besides;
 use super::driver::{self, Driver, DriverError, Log};
 use super::machine::Machine;
-use super::{Outcome, SERVICE, Scene};
+use super::{SERVICE, Scene};
 use crate::handoff::extras;
 use crate::model::app::AppId;
 use crate::model::extra::Extra;
@@ -33,7 +34,7 @@ pub(super) fn bring(
     machine: &Machine,
     log: &Log,
     turn: Turn,
-    outcome: &mut Outcome,
+    besides: &mut Besides,
 ) -> Result<(), RestoreError> {
     let mut due = extras::waiting(scene.root)?;
     due.retain(|extra| (*extra == Extra::BackupLocations) == (turn == Turn::Last));
@@ -74,8 +75,7 @@ pub(super) fn bring(
                 Ok(brought) => {
                     let sentence = brought.sentence(extra);
                     (machine.talk)(&sentence);
-                    outcome.besides.push(sentence);
-                    outcome.has_lost |= !brought.lost.is_empty();
+                    besides.brought(extra, sentence, !brought.lost.is_empty());
                     if brought.failed.is_empty() {
                         extras::clear(scene.root, extra)?;
                     }
