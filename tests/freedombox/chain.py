@@ -79,7 +79,7 @@ def unproven():
 
 
 def table(folder):
-    """The table of all chains that ran."""
+    """The table of all chains that ran, here and before."""
     from table import all_chains
 
-    return all_chains(folder, unproven(), sources.tested()["apps"])
+    return all_chains(folder, unproven(), sources.tested()["apps"], (release.HERE / "APPS.md").read_text())

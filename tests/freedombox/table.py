@@ -1,7 +1,11 @@
-"""The table of apps and releases, as Markdown and as JSON."""
+"""The table of apps and releases, as Markdown and as JSON.
+
+What `APPS.md` has of former runs, whose own tables another machine had, stays until the same app goes through the same
+chain again.
+"""
 
 import json
-
+import re
 
 
 def markdown(chain):
@@ -35,24 +39,52 @@ def write(folder, chain):
     (folder / f"{name}.md").write_text(markdown(chain))
 
 
-def read(folder):
-    """The chains that were written to a folder; what groups of apps went through is one chain. Of an app that went
-    through one twice, the later run counts."""
-    joined = {}
+def read(folder, former=""):
+    """The chains that were written to a folder, and those of a `former` table; what groups of apps went through is one
+    chain. Of an app that went through one twice, the later run counts."""
+    joined = known(former)
     for file in sorted(folder.glob("*.json"), key=lambda file: file.stat().st_mtime):
-        chain = json.loads(file.read_text())
-        known = joined.setdefault(title(chain), chain)
-        if known is not chain:
-            came = {row["app"] for row in chain["rows"]}
-            known["rows"] = [row for row in known["rows"] if row["app"] not in came] + chain["rows"]
-            for part, apps in chain["source"].items():
-                known["source"][part].update(apps)
+        join(joined, json.loads(file.read_text()))
     for chain in joined.values():
         came = {row["app"] for row in chain["rows"]}
         for part, apps in chain["source"].items():
             chain["source"][part] = {app: why for app, why in apps.items() if app not in came}
         chain["counts"] = counts(chain["rows"])
     return sorted(joined.values(), key=title)
+
+
+def join(joined, chain):
+    """Adds a run to the chains by their titles."""
+    before = joined.setdefault(title(chain), chain)
+    if before is not chain:
+        came = {row["app"] for row in chain["rows"]}
+        before["rows"] = [row for row in before["rows"] if row["app"] not in came] + chain["rows"]
+        for part, apps in chain["source"].items():
+            before["source"][part].update(apps)
+
+
+def known(text):
+    """The chains of a table that was printed before, by their titles."""
+    rows = [[cell.strip() for cell in line.strip("| \n").split("|")] for line in text.splitlines() if line.startswith("| ")]
+    if not rows:
+        return {}
+    heads, found = rows[0][1:], {}
+    why = {(app, head): (result, reason) for app, head, result, reason in re.findall(r"^- (\S+), ([^:]*→[^:]*): ([^:]*): (.*)$", text, re.M)}
+    for head in heads:
+        source, onto, box = re.fullmatch(r"(\S+) → ([^,]+)(?:, (.*))?", head).groups()
+        chain = {"from": source, "onto": onto, "box": box or "set up", "rows": [],
+                 "source": {part: {} for part in ("not installed", "not seeded", "not answering")}}
+        chain["source"]["not installed"] = dict(
+            line for line in re.findall(rf"^- (\S+), in FreedomBox {re.escape(source)}: (.*)$", text, re.M))
+        found[head] = chain
+    for app, *cells in rows[1:]:
+        for head, cell in zip(heads, cells):
+            result, seconds = re.fullmatch(r"(.*?)(?: \((\d+) s\))?", cell).groups()
+            if result != "–":
+                reason = why.get((app, head), ("", ""))[1]
+                found[head]["rows"].append({
+                    "app": app, "result": result, "seconds": int(seconds) if seconds else None, "why": [reason] if reason else []})
+    return found
 
 
 def title(chain):
@@ -69,9 +101,10 @@ without data, as well. In brackets, how long the box worked on the app, on a mac
 """
 
 
-def all_chains(folder, unproven, tested):
-    """The table of all apps and chains, and the reasons for what is not proven; `tested` are the apps with a test."""
-    chains = read(folder)
+def all_chains(folder, unproven, tested, former=""):
+    """The table of all apps and chains, and the reasons for what is not proven; `tested` are the apps with a test,
+    `former` is a table of before."""
+    chains = read(folder, former)
     if not chains:
         return ""
     names = sorted({row["app"] for chain in chains for row in chain["rows"]})
@@ -86,7 +119,7 @@ def all_chains(folder, unproven, tested):
             if row and row["result"] != "works":
                 notes.append(f"- {name}, {title(chain)}: {row['result']}: {'; '.join(row['why'])[:300]}")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    lines += ["", *(f"{title(chain)}: {chain['counts']}." for chain in chains), "", *times(folder)]
+    lines += ["", *(f"{title(chain)}: {chain['counts']}." for chain in chains), "", *times(folder, former)]
     reasons = {f"{name}, in FreedomBox {chain['from']}: {last_words(why)}" for chain in chains for part in ("not installed", "not seeded", "not answering")
                for name, why in chain["source"][part].items()}
     lines += ["Not proven, with the reason:", ""]
@@ -103,9 +136,12 @@ def last_words(why):
     return lines[-1].strip() if lines else "nothing"
 
 
-def times(folder):
-    """What `prove --time` measured, in words."""
+def times(folder, former):
+    """What `prove --time` measured, in words; what the `former` table has of other chains stays."""
+    here = [f"--from {file.stem.replace('-to-', ' --onto ')}`" for file in folder.glob("*.time")]
     lines = []
+    for line in re.findall("^From a box's start to .*$", former, re.M):
+        lines += [] if any(chain in line for chain in here) else [line, ""]
     for file in sorted(folder.glob("*.time")):
         time = json.loads(file.read_text())
         rounds = ", ".join(f"{one['seconds']} s at load {one['load']}" for one in time["rounds"])

@@ -8,8 +8,8 @@ import shutil
 
 from apps import app
 from scene import (
-    ADMIN, BROWSER, HOST, PASSWORD, Unlike, basic, chown, fields, file, first, mysql, owner, page, patiently, privileged,
-    put, request, run, runs, sqlite,
+    ADMIN, BROWSER, HOST, PASSWORD, Browser, Unlike, basic, chown, fields, file, first, mysql, owner, page, patiently,
+    privileged, put, request, run, runs, sqlite,
 )
 
 
@@ -238,20 +238,32 @@ class Zoph:
 
 @app("sharing")
 class Sharing:
-    """A share that everybody may see; its content is in no backup, so the test brings it."""
+    """A share that everybody may see, and some for groups; their content is in no backup, so the test brings it."""
+
+    text = "shared hello 17"
 
     def seed(self):
-        put("/srv/pub/hello.txt", "shared hello 17\n")
+        put("/srv/pub/hello.txt", f"{self.text}\n")
         privileged("sharing").add("pub", "/srv/pub", [], True)
         privileged("sharing").add("photos", "/srv/pub", ["admin"], False)
+        privileged("sharing").add("films", "/srv/pub", ["freedombox-share", "admin"], False)
+        # Nobody of the tests is in it.
+        privileged("sharing").add("diary", "/srv/pub", ["freedombox-share"], False)
 
     def look(self):
-        put("/srv/pub/hello.txt", "shared hello 17\n")
+        put("/srv/pub/hello.txt", f"{self.text}\n")
         return {
-            "public": page("/share/pub/hello.txt", "shared hello 17", signed_in=False),
-            "for the group": page("/share/photos/hello.txt", "shared hello 17"),
-            "shares": str(sorted(share["name"] for share in privileged("sharing").list_shares())),
+            "public": page("/share/pub/hello.txt", self.text, signed_in=False),
+            "for the group": page("/share/photos/hello.txt", self.text),
+            "for two groups": page("/share/films/hello.txt", self.text),
+            "shown to others": str([name for name in ("photos", "films", "diary") if self.shows(name, Browser())]),
+            "shown to who is in another group": str(self.shows("diary", BROWSER.sign_in())),
+            "shares": str(sorted((share["name"], sorted(share["groups"])) for share in privileged("sharing").list_shares())),
         }
+
+    def shows(self, name, browser):
+        """Whether a share's file is shown."""
+        return self.text in browser.open(f"/share/{name}/hello.txt")[2]
 
 
 @app("calibre")
