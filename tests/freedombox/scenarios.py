@@ -99,7 +99,8 @@ def offline(source, onto, apps, _seed):
     begun = time.monotonic()
     # Without udev, NetworkManager manages no interface in a container: its script is called here as it does that. The
     # timer's next round is a quarter of an hour away.
-    for words in (["link", "add", "uplink", "type", "dummy"], ["address", "add", "10.77.0.1/24", "dev", "uplink"],
+    for words in (["link", "add", "uplink", "type", "veth", "peer", "name", "router"],
+                  ["address", "add", "10.77.0.1/24", "dev", "uplink"], ["link", "set", "router", "up"],
                   ["link", "set", "uplink", "up"]):
         box.run("ip", *words)
     box.run("/etc/NetworkManager/dispatcher.d/90-lifeboat", "uplink", "up")
