@@ -5,53 +5,11 @@
 
 mod common;
 
+use common::person::Person;
 use common::rescue::LIFEBOAT;
-use lifeboat::sys::terminal::{self, Pair};
-use std::fs::File;
-use std::io::{Read, Write};
+use lifeboat::sys::terminal;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
-
-/// Somebody in front of a console.
-struct Person {
-    pair: Pair,
-    seen: String,
-    shown: Receiver<Vec<u8>>,
-}
-
-impl Person {
-    fn new() -> Person {
-        let pair = terminal::pair().unwrap();
-        let mut outer: File = pair.outer.try_clone().unwrap();
-        let (sender, shown) = channel();
-        std::thread::spawn(move || {
-            let mut room = [0; 1024];
-            loop {
-                match outer.read(&mut room) {
-                    Ok(count) if count > 0 => drop(sender.send(room[..count].to_vec())),
-                    // Nobody has opened the console yet, or nobody has it open any more.
-                    _ => std::thread::sleep(Duration::from_millis(20)),
-                }
-            }
-        });
-        Person { pair, seen: String::new(), shown }
-    }
-
-    fn types(&mut self, text: &str) {
-        self.pair.outer.write_all(text.as_bytes()).unwrap();
-    }
-
-    fn sees(&mut self, text: &str) {
-        let end = Instant::now() + Duration::from_secs(60);
-        while !self.seen.contains(text) {
-            assert!(Instant::now() < end, "'{text}' is not in {:?}", self.seen);
-            if let Ok(piece) = self.shown.recv_timeout(Duration::from_millis(100)) {
-                self.seen.push_str(&String::from_utf8_lossy(&piece));
-            }
-        }
-    }
-}
 
 fn share(people: &[&Person], folder: &std::path::Path, script: &str) -> Child {
     let consoles: Vec<&str> = people.iter().map(|person| person.pair.name.to_str().unwrap()).collect();

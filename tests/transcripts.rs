@@ -9,7 +9,6 @@ mod common;
 
 use common::archives::{RawTar, gzip, is_root, put};
 use common::rescue::{LIFEBOAT, Run, Sample, SmallBox, manifest, program_on_medium, sample};
-use expectrl::{Eof, Expect};
 use serde_json::Value;
 use snapbox::assert_data_eq;
 use std::io::Write;
@@ -450,70 +449,4 @@ fn a_missing_or_wrong_answer_stops_before_anything_is_written() {
     }
     std::fs::remove_file(folder.path().join("answers.toml")).unwrap();
     assert_eq!(run_in(folder.path(), &program, &ANSWERED, "").code, 2);
-}
-
-/// Walks on a terminal of a kind; everything that appeared on it.
-fn walk_on(term: Option<&str>, program: &Path, folder: &Path) -> String {
-    let mut command = Command::new(program);
-    command.args(GUIDE).current_dir(folder);
-    match term {
-        Some(term) => command.env("TERM", term),
-        None => command.env_remove("TERM"),
-    };
-    let mut session = expectrl::Session::spawn(command).unwrap();
-    session.set_expect_timeout(Some(std::time::Duration::from_secs(60)));
-    let plain = matches!(term, None | Some("dumb"));
-    let mut seen = String::new();
-    for (question, answer) in
-        [("ON which box", "1"), ("FROM which backup", "1"), ("Which of its backups", "1"), ("Restore which apps", "1")]
-    {
-        let found = session.expect(question).unwrap_or_else(|error| panic!("{term:?}: {question}: {error}\n{seen}"));
-        seen += &String::from_utf8_lossy(found.before());
-        match plain {
-            true => session.send_line(answer).unwrap(),
-            // The first answer is chosen already.
-            false => {
-                std::thread::sleep(std::time::Duration::from_millis(300));
-                session.send("\r").unwrap();
-            }
-        }
-    }
-    // The plan and what no backup holds are only to be read. Each of these waits for an answer.
-    let stops = match plain {
-        true => "to read on|Press Enter to go on|To\\s+start, type",
-        false => "This is what would be done|by hand afterwards|To\\s+start, type",
-    };
-    loop {
-        let found = session.expect(expectrl::Regex(stops)).unwrap_or_else(|error| panic!("{term:?}: {error}\n{seen}"));
-        seen += &String::from_utf8_lossy(found.before());
-        if found.get(0).unwrap().starts_with(b"To") {
-            break;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(300));
-        session.send(if plain { "\n" } else { "\r" }).unwrap();
-    }
-    std::thread::sleep(std::time::Duration::from_millis(300));
-    session.send(if plain { "freedombox\n" } else { "freedombox\r" }).unwrap();
-    let found = session.expect(Eof).unwrap_or_else(|error| panic!("{term:?}: the end: {error}\n{seen}"));
-    seen += &String::from_utf8_lossy(found.as_bytes());
-    seen
-}
-
-#[test]
-fn the_guide_walks_on_every_terminal() {
-    if !can_run() {
-        return;
-    }
-    for term in [Some("linux"), Some("vt100"), Some("dumb"), None] {
-        let folder = folder();
-        let Some(sample) = sample_in(folder.path()) else { return };
-        let program = program_on_medium(folder.path());
-        let seen = walk_on(term, &program, folder.path());
-        assert!(seen.contains("[done] Finished."), "{term:?}: {seen}");
-        let (right, lines) = sample.check(&folder.path().join("box"));
-        assert!(right, "{term:?}: {lines}\n{seen}");
-        if matches!(term, None | Some("dumb")) {
-            assert!(!seen.contains('\x1b'), "{term:?}: {seen:?}");
-        }
-    }
 }

@@ -232,7 +232,7 @@ fn say(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{}", line.trim_end());
 }
 
-/// One bar that is drawn anew in each phase.
+/// One line that is drawn anew, below the name of each phase.
 struct Bar(Option<ProgressBar>);
 
 impl Face for Bar {
@@ -241,27 +241,25 @@ impl Face for Bar {
             old.finish_and_clear();
         }
         let Some(snapshot) = phase else { return };
-        let bar = match snapshot.total_bytes {
-            Some(total) => ProgressBar::new(total).with_style(style("{prefix}\n[{bar:16}] {msg}")),
-            None => ProgressBar::no_length().with_style(style("{prefix}\n{msg}")),
-        };
-        bar.set_prefix(phase_name(snapshot.phase));
+        say(&format!("{} ...", phase_name(snapshot.phase)));
+        let bar = ProgressBar::no_length().with_style(style());
         self.0 = Some(bar);
         self.tick(snapshot);
     }
 
     fn tick(&mut self, snapshot: &Snapshot) {
         if let Some(bar) = &self.0 {
-            bar.set_position(snapshot.bytes_done);
             bar.set_message(amounts(snapshot));
             bar.tick();
         }
     }
 }
 
-fn style(template: &str) -> ProgressStyle {
-    // ASCII only: not every console has the block characters.
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
+/// One line that is never longer than the terminal: not every one goes on in the next line by itself, and what it does
+/// then is not taken back with the line. ASCII only: not every console has other characters for it.
+fn style() -> ProgressStyle {
+    let style = ProgressStyle::with_template("{spinner} {wide_msg}");
+    style.unwrap_or_else(|_| ProgressStyle::default_bar()).tick_chars("|/-\\ ")
 }
 
 /// One JSON object per line.

@@ -5,8 +5,10 @@ use super::text::{fold, wrap};
 use crate::model::question::{Answer, Choice, Prompter, Screen, Words};
 use crate::model::secret::Secret;
 use crate::t;
-use dialoguer::console::Term;
+use dialoguer::console::{Key, Term};
+use dialoguer::theme::Theme;
 use dialoguer::{Input, Password, Select};
+use std::fmt;
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
 
@@ -228,29 +230,74 @@ impl<R: BufRead, W: Write> Prompter for Plain<R, W> {
 /// A capable terminal.
 struct Terminal;
 
+/// The question stands above, in lines that fit; what is typed has only a mark.
+struct Marked;
+
+impl Theme for Marked {
+    fn format_input_prompt(&self, f: &mut dyn fmt::Write, prompt: &str, _: Option<&str>) -> fmt::Result {
+        write!(f, "{prompt} ")
+    }
+
+    fn format_input_prompt_selection(&self, f: &mut dyn fmt::Write, prompt: &str, typed: &str) -> fmt::Result {
+        write!(f, "{prompt} {typed}")
+    }
+}
+
+/// An answer in lines that fit behind the mark of a list; the list counts lines, not what the terminal makes of them.
+fn item(text: &str) -> String {
+    wrap("  ", text).trim().to_owned()
+}
+
 impl Terminal {
-    fn head(screen: &Screen) -> io::Result<()> {
+    /// Shows what stands above the answers, which need so many lines: a screenful at a time, because a console has no way
+    /// back to what has left it.
+    fn head(screen: &Screen, below: usize) -> io::Result<()> {
         let mut text = String::from("\n");
         text += &wrap("", &format!("== {} ==", screen.title));
         text += &fold(&screen.body);
         text += &foot(screen);
-        io::stdout().lock().write_all(text.as_bytes())
+        text += &wrap("", &screen.text);
+        let term = Term::stderr();
+        let rows = term.size_checked().map_or(usize::MAX, |(rows, _)| usize::from(rows).max(below + 4));
+        let lines: Vec<&str> = text.split_inclusive('\n').collect();
+        let mut left = lines.as_slice();
+        while left.len() + below >= rows {
+            let (page, rest) = left.split_at(left.len().min(rows - 2));
+            io::stdout().lock().write_all(page.concat().as_bytes())?;
+            left = rest;
+            term.write_line(&format!("-- {} --", t!("press Enter to read on")))?;
+            while !matches!(term.read_key()?, Key::Enter | Key::Char(' ') | Key::PageDown) {}
+            term.clear_last_lines(1)?;
+        }
+        io::stdout().lock().write_all(left.concat().as_bytes())
     }
 
     /// Lets the user choose one of these or a way out.
-    fn select(screen: &Screen, text: &str, offers: &[&str], default: usize) -> io::Result<Answer<usize>> {
-        let (back, stop) = (t!("go back"), t!("stop here"));
-        let mut items: Vec<&str> = offers.to_vec();
+    fn select(screen: &Screen, offers: &[&str], default: usize) -> io::Result<Answer<usize>> {
+        let mut items: Vec<String> = offers.iter().map(|offer| item(offer)).collect();
         if screen.back {
-            items.push(&back);
+            items.push(item(&t!("go back")));
         }
-        items.push(&stop);
-        let chosen = Select::new().with_prompt(text).items(&items).default(default).max_length(PAGE + 4).interact_opt();
-        Ok(match chosen.map_err(io::Error::other)? {
+        items.push(item(&t!("stop here")));
+        let highest = items.iter().map(|item| item.lines().count()).max().unwrap_or(1);
+        let shown = items.len().min((PAGE + 4) / highest);
+        Terminal::head(screen, shown * highest + 1)?;
+        let chosen = Select::new().items(&items).default(default).max_length(shown).interact_opt();
+        let chosen = chosen.map_err(io::Error::other)?;
+        if let Some(item) = chosen.and_then(|at| items.get(at)) {
+            io::stdout().lock().write_all(wrap("", &format!("> {item}")).as_bytes())?;
+        }
+        Ok(match chosen {
             Some(at) if at < offers.len() => Answer::Given(at),
             Some(at) if screen.back && at == offers.len() => Answer::Back,
             _ => Answer::Stop,
         })
+    }
+
+    /// Lets the user type a line.
+    fn line() -> io::Result<String> {
+        let input = Input::<String>::with_theme(&Marked).with_prompt(">").allow_empty(true).interact_text();
+        input.map_err(io::Error::other)
     }
 }
 
@@ -260,21 +307,19 @@ impl Prompter for Terminal {
     }
 
     fn read(&mut self, screen: &Screen) -> io::Result<Answer<()>> {
-        Terminal::head(screen)?;
-        Ok(Terminal::select(screen, &screen.text, &[&t!("go on")], 0)?.map(|_| ()))
+        Ok(Terminal::select(screen, &[&t!("go on")], 0)?.map(|_| ()))
     }
 
     fn choose(&mut self, choice: &Choice) -> io::Result<Answer<usize>> {
-        Terminal::head(&choice.screen)?;
         let offers: Vec<&str> = choice.options.iter().map(|option| option.text.as_str()).collect();
-        Terminal::select(&choice.screen, &choice.screen.text, &offers, choice.default.unwrap_or(0))
+        Terminal::select(&choice.screen, &offers, choice.default.unwrap_or(0))
     }
 
     fn ask(&mut self, words: &Words) -> io::Result<Answer<String>> {
-        Terminal::head(&words.screen)?;
-        io::stdout().lock().write_all(ways_out(&words.screen).as_bytes())?;
-        let input = Input::<String>::new().with_prompt(&words.screen.text).allow_empty(true).interact_text();
-        let text = input.map_err(io::Error::other)?.trim().to_owned();
+        let ways = ways_out(&words.screen);
+        Terminal::head(&words.screen, ways.lines().count() + 1)?;
+        io::stdout().lock().write_all(ways.as_bytes())?;
+        let text = Terminal::line()?.trim().to_owned();
         let is_meant = words.confirms.as_ref() == Some(&text);
         Ok(match text.as_str() {
             "q" if !is_meant => Answer::Stop,
@@ -284,13 +329,12 @@ impl Prompter for Terminal {
     }
 
     fn secret(&mut self, words: &Words) -> io::Result<Answer<Secret>> {
-        Terminal::head(&words.screen)?;
-        io::stdout().lock().write_all(keyboard().as_bytes())?;
-        let answer = if words.visible {
-            let input = Input::<String>::new().with_prompt(&words.screen.text).allow_empty(true).interact_text();
-            Answer::Given(Secret::new(input.map_err(io::Error::other)?.into_bytes()))
-        } else {
-            hidden(&words.screen.text)?
+        let layout = keyboard();
+        Terminal::head(&words.screen, layout.lines().count() + 1)?;
+        io::stdout().lock().write_all(layout.as_bytes())?;
+        let answer = match words.visible {
+            true => Answer::Given(Secret::new(Terminal::line()?.into_bytes())),
+            false => hidden(">")?,
         };
         Ok(or_leave(&words.screen, answer))
     }

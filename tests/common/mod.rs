@@ -9,6 +9,7 @@ pub mod disks;
 pub mod ends;
 pub mod failing;
 pub mod people;
+pub mod person;
 pub mod recorder;
 pub mod repositories;
 pub mod rescue;
