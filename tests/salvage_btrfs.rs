@@ -21,6 +21,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 /// Where the partition begins on the disk, and how long both are, in MiB.
@@ -225,55 +226,79 @@ fn a_chunk_tree_that_is_lost_is_made_anew_as_it_was_or_not_at_all() {
     if cannot() {
         return;
     }
-    let folder = scratch();
     for options in ["-m single", "-m dup", "-M", "-m dup -n 4096", "-m dup -n 65536"] {
-        let (part, copy) = (folder.path().join("part"), folder.path().join("copy"));
-        filesystem(&part, 200, &format!("mkfs.btrfs -q {options}"), "", |root| {
-            // More than one chunk.
-            (0..4).for_each(|seed| fs::write(root.join(seed.to_string()), noise(seed, 12_000_000)).unwrap());
-            fs::remove_file(root.join("1")).unwrap();
-        });
-        let volume = fs::read(&part).unwrap();
-        assert!(btrfs::rebuilt(&&volume[..]).is_empty(), "{options}: nothing is lost");
-        let tree =
-            |path: &Path| run("btrfs", &["inspect-internal", "dump-tree", "-t", "chunk", path.to_str().unwrap()]);
-        let (before, copies) = (tree(&part), chunk_tree(&part));
-        if copies.len() == 2 {
-            fs::copy(&part, &copy).unwrap();
-            lose_chunk_tree(&copy, &copies[..1]);
-            assert!(btrfs::rebuilt(&&fs::read(&copy).unwrap()[..]).is_empty(), "{options}: one copy is there");
-        }
-        fs::copy(&part, &copy).unwrap();
-        lose_chunk_tree(&copy, &copies);
-        let lost = fs::read(&copy).unwrap();
-        let changes = btrfs::rebuilt(&&lost[..]);
-        let places: Vec<u64> = changes.iter().map(|(at, _)| *at).collect();
-        assert_eq!(places, copies, "{options}");
-        let file = File::options().write(true).open(&copy).unwrap();
-        changes.iter().for_each(|(at, leaf)| file.write_all_at(leaf, *at).unwrap());
-        assert_eq!(tree(&copy), before, "{options}");
-        run("btrfs", &["check", "--readonly", copy.to_str().unwrap()]);
-        let mounted = Kernel::mount(&copy, "loop,ro");
-        for seed in [0, 2, 3] {
-            assert!(fs::read(mounted.path().join(seed.to_string())).unwrap() == noise(seed, 12_000_000), "{options}");
-        }
-        drop(mounted);
-        // Where the device tree is lost as well, nobody knows.
-        let mut without = lost.clone();
-        let node = |owner: u8, block: &[u8]| block[0x58] == owner && block[0x59..0x60] == [0; 7] && block[0x64] == 0;
-        let fsid = volume[0x1_0020..0x1_0030].to_vec();
-        for block in without.chunks_mut(BLOCK as usize).filter(|block| block[0x20..0x30] == fsid[..] && node(4, block))
-        {
-            block[0x70..0x90].copy_from_slice(&[0x5a; 32]);
-        }
-        assert!(btrfs::rebuilt(&&without[..]).is_empty(), "{options}: the device tree is damaged");
-        // A superblock that says something else of the device does not belong to it.
-        let mut other = lost;
-        other[0x1_00d9] ^= 0x40;
-        let sum = !ext4::parse::ext4_style_crc32c_le(!0, &other[0x1_0020..0x1_1000]);
-        other[0x1_0000..0x1_0004].copy_from_slice(&sum.to_le_bytes());
-        assert!(btrfs::rebuilt(&&other[..]).is_empty(), "{options}: the two say different things");
+        chunk_tree_is_made_anew(options);
     }
+}
+
+/// Newer filesystems keep what the chunks are for in a tree of its own.
+#[test]
+fn a_chunk_tree_is_made_anew_where_block_groups_have_a_tree_of_their_own() {
+    let knows = || {
+        let listed = Command::new("mkfs.btrfs").args(["-O", "list-all"]).output().unwrap();
+        String::from_utf8_lossy(&[listed.stdout, listed.stderr].concat()).contains("block-group-tree")
+    };
+    if cannot() {
+        return;
+    }
+    if !knows() {
+        return eprintln!("SKIPPED: this mkfs.btrfs is older than 6.3 and makes no block-group-tree");
+    }
+    for options in ["-O block-group-tree", "-O block-group-tree -m single -n 4096"] {
+        let part = chunk_tree_is_made_anew(options);
+        let said = run("btrfs", &["inspect-internal", "dump-super", part.path().join("part").to_str().unwrap()]);
+        assert!(said.contains("BLOCK_GROUP_TREE"), "{said}");
+    }
+}
+
+/// Makes a filesystem, loses its chunk tree, and finds the same one again.
+fn chunk_tree_is_made_anew(options: &str) -> tempfile::TempDir {
+    let folder = scratch();
+    let (part, copy) = (folder.path().join("part"), folder.path().join("copy"));
+    filesystem(&part, 200, &format!("mkfs.btrfs -q {options}"), "", |root| {
+        // More than one chunk.
+        (0..4).for_each(|seed| fs::write(root.join(seed.to_string()), noise(seed, 12_000_000)).unwrap());
+        fs::remove_file(root.join("1")).unwrap();
+    });
+    let volume = fs::read(&part).unwrap();
+    assert!(btrfs::rebuilt(&&volume[..]).is_empty(), "{options}: nothing is lost");
+    let tree = |path: &Path| run("btrfs", &["inspect-internal", "dump-tree", "-t", "chunk", path.to_str().unwrap()]);
+    let (before, copies) = (tree(&part), chunk_tree(&part));
+    if copies.len() == 2 {
+        fs::copy(&part, &copy).unwrap();
+        lose_chunk_tree(&copy, &copies[..1]);
+        assert!(btrfs::rebuilt(&&fs::read(&copy).unwrap()[..]).is_empty(), "{options}: one copy is there");
+    }
+    fs::copy(&part, &copy).unwrap();
+    lose_chunk_tree(&copy, &copies);
+    let lost = fs::read(&copy).unwrap();
+    let changes = btrfs::rebuilt(&&lost[..]);
+    let places: Vec<u64> = changes.iter().map(|(at, _)| *at).collect();
+    assert_eq!(places, copies, "{options}");
+    let file = File::options().write(true).open(&copy).unwrap();
+    changes.iter().for_each(|(at, leaf)| file.write_all_at(leaf, *at).unwrap());
+    assert_eq!(tree(&copy), before, "{options}");
+    run("btrfs", &["check", "--readonly", copy.to_str().unwrap()]);
+    let mounted = Kernel::mount(&copy, "loop,ro");
+    for seed in [0, 2, 3] {
+        assert!(fs::read(mounted.path().join(seed.to_string())).unwrap() == noise(seed, 12_000_000), "{options}");
+    }
+    drop(mounted);
+    // Where the device tree is lost as well, nobody knows.
+    let mut without = lost.clone();
+    let node = |owner: u8, block: &[u8]| block[0x58] == owner && block[0x59..0x60] == [0; 7] && block[0x64] == 0;
+    let fsid = volume[0x1_0020..0x1_0030].to_vec();
+    for block in without.chunks_mut(BLOCK as usize).filter(|block| block[0x20..0x30] == fsid[..] && node(4, block)) {
+        block[0x70..0x90].copy_from_slice(&[0x5a; 32]);
+    }
+    assert!(btrfs::rebuilt(&&without[..]).is_empty(), "{options}: the device tree is damaged");
+    // A superblock that says something else of the device does not belong to it.
+    let mut other = lost;
+    other[0x1_00d9] ^= 0x40;
+    let sum = !ext4::parse::ext4_style_crc32c_le(!0, &other[0x1_0020..0x1_1000]);
+    other[0x1_0000..0x1_0004].copy_from_slice(&sum.to_le_bytes());
+    assert!(btrfs::rebuilt(&&other[..]).is_empty(), "{options}: the two say different things");
+    folder
 }
 
 #[test]
