@@ -9,8 +9,8 @@ mod common;
 use common::archives::{RawTar, gzip, is_root, put};
 use common::repositories::{Repository, borgs};
 use common::rescue::{Run, SmallBox, assert_same, manifest, tree, write};
+use common::transcript::looks;
 use lifeboat::model::question::QUESTIONS;
-use snapbox::assert_data_eq;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -72,44 +72,7 @@ impl Place {
     /// The walk as it is kept: what appeared on the console, and how it ended.
     #[track_caller]
     fn looks(&self, name: &str, run: &Run) {
-        // An answer that came through a pipe shows no line of its own.
-        for line in run.said().lines().map(|line| line.trim_start_matches("> ")) {
-            let alone = !line.trim().contains(' ');
-            assert!(line.chars().count() <= 80 || alone, "a line of {} columns: {line}", line.chars().count());
-        }
-        assert!(!run.said().contains('\x1b'), "{run:?}");
-        let text = format!("{}---\nexit code {}\n", run.out, run.code);
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/transcripts/screens/{name}.txt"));
-        assert_data_eq!(self.redacted(&text), snapbox::Data::read_from(&file, None).raw());
-    }
-
-    /// Without what differs from run to run.
-    fn redacted(&self, text: &str) -> String {
-        let text = text.replace(self.folder.path().to_str().unwrap(), "/tmp/FOLDER");
-        let day = jiff::Timestamp::now().to_string();
-        let mut text = text;
-        for used in ["last used", "zuletzt benutzt"] {
-            text = text.replace(&format!("{used} {}", &day[..10]), &format!("{used} 2026-TO-DAY"));
-        }
-        // A repository is made by the test itself.
-        while let Some(at) = text.find(&format!("{} ", &day[..10])).filter(|at| text[at + 16..].starts_with(" UTC")) {
-            text.replace_range(at..at + 16, "2026-TO-DAY HH:MM");
-        }
-        let mut words: Vec<String> = text.split_inclusive([' ', '\n']).map(str::to_owned).collect();
-        for at in 0..words.len() {
-            let bare = words[at].trim_end_matches(['\n', ' ', ':', '.', ',', ')']).trim_start_matches('(').to_owned();
-            if bare.len() == 16 && bare.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-                words[at] = words[at].replace(&bare, "PLAN-ID");
-            }
-            if at >= 2
-                && words[at].trim_end().trim_end_matches('.') == "free"
-                && words[at - 1].trim_end().ends_with('B')
-            {
-                words[at - 2] = "FREE ".into();
-                words[at - 1].clear();
-            }
-        }
-        words.concat()
+        looks(self.folder.path(), name, run);
     }
 }
 
@@ -410,10 +373,9 @@ fn transcripts() -> String {
 #[test]
 fn every_question_that_can_be_asked_has_a_transcript() {
     let all = transcripts();
-    // What comes after the end is asked by the page alone (tests/web.rs); more room needs a disk (tests/grow.rs),
-    // and folders a system with a web server or Samba (tests/extras.rs).
-    let shown =
-        |id: &&str| ["ended", "consent-grow", "choose-folders"].contains(id) || all.contains(&format!("[{id}]"));
+    // What comes after the end is asked by the page alone (tests/web.rs), and folders need a system with a web server or
+    // Samba (tests/folders.rs).
+    let shown = |id: &&str| ["ended", "choose-folders"].contains(id) || all.contains(&format!("[{id}]"));
     let missing: Vec<&str> = QUESTIONS.into_iter().filter(|id| !shown(id)).collect();
     assert!(missing.is_empty(), "no transcript shows {missing:?}");
     // And no question is asked that is not among them: the ids in the sources.

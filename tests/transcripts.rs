@@ -9,6 +9,7 @@ mod common;
 
 use common::archives::{RawTar, gzip, is_root, put};
 use common::rescue::{LIFEBOAT, Run, Sample, SmallBox, manifest, program_on_medium, sample};
+use common::transcript::redacted;
 use serde_json::Value;
 use snapbox::assert_data_eq;
 use std::io::Write;
@@ -32,25 +33,6 @@ fn run_in(folder: &Path, program: &Path, args: &[&str], input: &str) -> Run {
     // A program that ends early does not listen.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     child.wait_with_output().unwrap().into()
-}
-
-/// What differs from run to run, replaced by something of the same form.
-fn redacted(folder: &Path, text: &str) -> String {
-    let text = text.replace(folder.to_str().unwrap(), "/tmp/FOLDER");
-    let mut words: Vec<String> = text.split_inclusive([' ', '\n']).map(str::to_owned).collect();
-    for at in 0..words.len() {
-        let bare = words[at].trim_end_matches(['\n', ' ', ':', '.', ',']);
-        let is_id = bare.len() == 16 && bare.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if is_id {
-            words[at] = words[at].replace(bare, "PLAN-ID");
-        }
-        // How much is free on the machine that runs the test.
-        if at >= 2 && words[at].trim_end().trim_end_matches('.') == "free" && words[at - 1].trim_end().ends_with('B') {
-            words[at - 2] = "FREE ".into();
-            words[at - 1].clear();
-        }
-    }
-    words.concat()
 }
 
 /// The run as a transcript: the command, what it printed, and its exit code.

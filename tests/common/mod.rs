@@ -16,3 +16,4 @@ pub mod rescue;
 pub mod running;
 pub mod scenes;
 pub mod slow;
+pub mod transcript;
