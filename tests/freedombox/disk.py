@@ -58,6 +58,11 @@ Environment=TERM=dumb HOME=/root LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1
 Restart=always
 """
 UNITS = {"test-drive.service": DRIVE_UNIT, "test-shell.service": SHELL_UNIT}
+# An emulated machine is ten times slower than the time limits of a box's services assume.
+PATIENCE = {
+    "system/service.d/test-patience.conf": "[Service]\nTimeoutStartSec=infinity\n",
+    "system.conf.d/test-patience.conf": "[Manager]\nDefaultTimeoutStartSec=3600\nDefaultDeviceTimeoutSec=3600\n",
+}
 GRUB = """set timeout=1
 menuentry "Debian" {{
  search --no-floppy --fs-uuid --set=root {uuid}
@@ -88,6 +93,10 @@ def bootable(version):
         (new / "etc/systemd/system" / name).write_text(text)
         (wants / name).unlink(missing_ok=True)
         (wants / name).symlink_to(f"/etc/systemd/system/{name}")
+    for name, text in PATIENCE.items():
+        file = new / "etc/systemd" / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text)
     getty = new / "etc/systemd/system/serial-getty@ttyS0.service"
     getty.unlink(missing_ok=True)
     getty.symlink_to("/dev/null")
