@@ -10,9 +10,12 @@ use common::ends::{Ends, FINISHES};
 use std::path::Path;
 use std::time::Instant;
 
+fn number(name: &str) -> usize {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
 /// Which part of the cases runs: all with `LIFEBOAT_ALL=1`, else every `step`-th; `LIFEBOAT_SEED` says from where.
 fn sample<T: Clone>(all: &[T], step: usize) -> Vec<T> {
-    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<usize>().ok()).unwrap_or(0);
     let step = if number("LIFEBOAT_ALL") == 1 { 1 } else { step };
     all.iter().skip(number("LIFEBOAT_SEED") % step).step_by(step).cloned().collect()
 }
@@ -28,7 +31,8 @@ fn each_with<P: Clone, T: Clone>(points: &[P], then: [T; 2]) -> Vec<(P, T)> {
 }
 
 fn report(what: &str, begun: Instant, cases: usize, of: usize, wrong: &[String]) {
-    println!("{what}: {cases} of {of} cases in {:.1} s", begun.elapsed().as_secs_f32());
+    let seed = number("LIFEBOAT_SEED");
+    println!("{what}: {cases} of {of} cases (seed {seed}) in {:.1} s", begun.elapsed().as_secs_f32());
     for line in wrong.iter().take(12) {
         println!(" - {line}");
     }
