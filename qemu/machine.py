@@ -172,9 +172,9 @@ class Machine:
         medium = {"filename": str(pathlib.Path(file).resolve()), "format": "raw"}
         self.order("blockdev-change-medium", device=f"disk{number}", **medium)
 
-    def slow_down(self, number, rate):
-        """Lets a virtio disk take only so many bytes in a second."""
-        limits = {"bps": 0, "bps_rd": 0, "bps_wr": rate, "iops": 0, "iops_rd": 0, "iops_wr": 0}
+    def slow_down(self, number, rate=0, writes=0):
+        """Lets a virtio disk take only so many bytes, or so many writes, in a second; 0 is as many as it can."""
+        limits = {"bps": 0, "bps_rd": 0, "bps_wr": rate, "iops": 0, "iops_rd": 0, "iops_wr": writes}
         self.order("block_set_io_throttle", id=f"/machine/peripheral/disk{number}/virtio-backend", **limits)
 
     def screen_lines(self):

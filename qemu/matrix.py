@@ -77,7 +77,7 @@ def shown(measured):
         "firmware": "firmware {:.1f} s", "loader": "loading {:.1f} s", "kernel": "kernel and unpacking {:.1f} s",
         "drivers": "drivers {:.1f} s", "dialogue": "dialogue {:.1f} s", "repository": "repository {:.0f} MB",
         "took": "restored in {:.0f} s", "peak": "the program took {:.0f} MiB at most", "least": "{:.0f} MiB were left",
-        "grown": "root grown from {}", "to": "to {} MiB",
+        "grown": "root of {}", "cut": "cut at {} MiB", "to": "grown to {} MiB",
     }
     return ", ".join(words[key].format(value) for key, value in measured.items())
 

@@ -15,6 +15,7 @@ import boards
 import page
 from figures import small_memory
 from machine import Disk, Machine, MachineError
+from room import more_room, more_room_on_btrfs, power_cut_while_growing, power_cut_while_growing_unmounted
 from stage import (
     FAT, FIRST, ROOT_OFFSET, answers, as_root, booted, copy, digest, disks, finish, in_shell, on_stick, prefix,
     put_on_stick, run, stop_at,
@@ -128,36 +129,6 @@ def keep_log(machine):
             return
         machine.watch(3)
     raise MachineError("the medium that was plugged in is not found")
-
-
-def more_room(stage, board="uefi", filesystem="ext4", fresh=64):
-    """The image of a box was written to a larger disk and never started: the backup does not fit, the guide offers the
-    rest of the disk, and then it fits."""
-    stage.prepare(boards.BOARDS[board].arch, size=fresh, filesystem=filesystem, fresh=fresh)
-    folder = stage.scene("more-room", board)
-    box = folder / "box.img"
-    whole = box.stat().st_size + (1 << 30)
-    os.truncate(box, whole)
-    before = digest(folder / "backup.img")
-    steps = restore_everything(stage.hostname)
-    place = [step.id for step in steps].index("choose-apps") + 1
-    steps[place:place] = [Step("no-space", option="the rest of its disk"), Step("consent-grow", text=stage.hostname)]
-    with booted(stage, folder, board) as machine:
-        walk(machine, steps)
-        machine.wait_off(120)
-        seconds = machine.uptime()
-    assert digest(folder / "backup.img") == before, "the drive with the backup was written to"
-    part = json.loads(run("sfdisk", "--json", box))["partitiontable"]["partitions"][1]
-    end = (part["start"] + part["size"]) * 512
-    assert whole - end < 2 << 20, f"the root partition ends {(whole - end) >> 20} MiB before the disk does"
-    room = stage.check(box)
-    assert room > 0.9 * (whole - ROOT_OFFSET), f"the root filesystem has {room >> 20} MiB"
-    return {"grown": f"{fresh} MiB", "to": room >> 20, "seconds": seconds}
-
-
-def more_room_on_btrfs(stage, board="uefi"):
-    """The same on btrfs, as FreedomBox's own images have it."""
-    return more_room(stage, board, "btrfs", 160)
 
 
 def disks_swapped(stage, board="uefi"):
@@ -432,6 +403,8 @@ SCENES = {
     "disks-swapped": disks_swapped,
     "more-room": more_room,
     "more-room-btrfs": more_room_on_btrfs,
+    "more-room-cut": power_cut_while_growing,
+    "more-room-cut-unmounted": power_cut_while_growing_unmounted,
     "power-cut-twice": power_cut_twice,
     "disk-orders": disk_orders,
     "4k-sectors": large_sectors,
