@@ -178,7 +178,14 @@ pub fn open_location(
     }
     let id = match archive {
         Some(id) => id.clone(),
-        None => only_archive(location, unlock)?,
+        None => {
+            if is_repository(location)
+                && let Some(archive) = borg::open_only(location, unlock)?
+            {
+                return Ok(archive);
+            }
+            only_archive(location, unlock)?
+        }
     };
     let mut failed = None;
     for place in find(location)?.0 {

@@ -1,16 +1,16 @@
-//! Reads the list of files ahead of the visitor, so that the threads always have something to decode.
+//! Asks for the content of files ahead of the visitor, so that the threads always have something to decode.
 //!
 //! Memory is bounded by what is on its way, not by what the archive holds.
 
 use super::Fault;
-use super::entry::{Holes, Meaning, meaning};
-use super::items::{Items, Step};
+use super::entry::Meaning;
+use super::listing::{Listed, Listing, More};
 use super::object::{Decoder, MARGIN};
 use super::pipeline::Pipeline;
 use super::repository::Repository;
 use super::ring::Ring;
 use crate::formats::borg::LONGEST_CHUNK;
-use crate::formats::borg::item::{Chunk, Item};
+use crate::formats::borg::item::Chunk;
 use crate::model::entry::EntryKind;
 use crate::source::{ReadError, Visitor};
 use bytes::BytesMut;
@@ -43,24 +43,14 @@ pub(super) struct Planned {
     bytes: u64,
 }
 
-impl Planned {
-    /// In the place of items that cannot be read.
-    fn lost(what: String) -> Planned {
-        let (chunks, meaning) = (Vec::new(), Meaning::Lost(what));
-        Planned { meaning, flags: 0, chunks, is_needed: false, damage: None, length: 0, bytes: 0 }
-    }
-}
-
 /// The items that were read ahead.
 pub(super) struct Ahead<'a> {
-    repository: &'a Repository,
     pipeline: &'a Pipeline<'a>,
     decoder: Decoder<'a>,
     /// The memory of the pieces on their way.
     ring: Ring,
     window: u64,
-    items: Items<'a>,
-    holes: Holes,
+    listing: Listing,
     queue: VecDeque<Planned>,
     /// How long the items in it are, packed, and their content.
     length: usize,
@@ -68,8 +58,6 @@ pub(super) struct Ahead<'a> {
     /// Pieces that were not asked for yet, and whether they are needed.
     waiting: VecDeque<(Chunk, bool)>,
     pieces: usize,
-    /// How the list of files ended.
-    end: Option<Option<ReadError>>,
 }
 
 impl<'a> Ahead<'a> {
@@ -77,24 +65,21 @@ impl<'a> Ahead<'a> {
     pub(super) fn new(
         repository: &'a Repository,
         pipeline: &'a Pipeline<'a>,
-        items: Items<'a>,
+        listing: Listing,
         threads: usize,
     ) -> Ahead<'a> {
         let (queue, waiting) = (VecDeque::new(), VecDeque::new());
         Ahead {
-            repository,
             pipeline,
             decoder: repository.decoder(),
             ring: Ring::new(WINDOW * threads),
             window: (WINDOW * threads) as u64,
-            items,
-            holes: Holes::default(),
+            listing,
             queue,
             length: 0,
             content: 0,
             waiting,
             pieces: 0,
-            end: None,
         }
     }
 
@@ -106,23 +91,18 @@ impl<'a> Ahead<'a> {
             let beyond = ahead.content.saturating_sub(next);
             ahead.queue.len() >= MOST_ITEMS || ahead.length >= MOST_LENGTH || beyond >= ahead.window
         };
-        while self.end.is_none() && (self.queue.is_empty() || !is_enough(self)) {
-            match self.items.next_item() {
-                Some(Step::Item(item)) => self.plan(*item, visitor),
-                Some(Step::Lost(lost)) => self.queue.push_back(Planned::lost(lost.to_string())),
-                None => self.end = Some(None),
+        while !is_enough(self) || self.queue.is_empty() {
+            match self.listing.next(self.queue.is_empty()) {
+                More::Listed(listed) => self.plan(listed, visitor),
+                More::Later | More::Nothing => break,
             }
         }
         self.submit();
-        match (self.queue.pop_front(), &mut self.end) {
-            (Some(planned), _) => {
-                self.length = self.length.saturating_sub(planned.length);
-                self.content = self.content.saturating_sub(planned.bytes);
-                Ok(Some(planned))
-            }
-            (None, Some(end)) => end.take().map_or(Ok(None), Err),
-            (None, None) => Ok(None),
-        }
+        // What comes before the end is handed out first.
+        let Some(planned) = self.queue.pop_front() else { return self.listing.end().map(|()| None) };
+        self.length = self.length.saturating_sub(planned.length);
+        self.content = self.content.saturating_sub(planned.bytes);
+        Ok(Some(planned))
     }
 
     /// Takes the next piece of content. Its memory has to be given back before the next one is taken, whole or in parts.
@@ -153,29 +133,13 @@ impl<'a> Ahead<'a> {
         }
     }
 
-    fn plan(&mut self, mut item: Item, visitor: &mut dyn Visitor) {
-        let mut damage = None;
-        if let Some(healthy) = item.healthy.take() {
-            // `borg check --repair` had put zeros in the place of pieces that were lost; they may have come back.
-            if healthy.iter().all(|chunk| self.repository.has(&chunk.id)) {
-                item.chunks = Some(healthy);
-            } else {
-                damage = Some("a piece of its content was lost, and 'borg check' put zeros in its place".to_owned());
-            }
-        }
-        let chunks = item.chunks.as_deref().unwrap_or_default();
-        let is_sparse = self.holes.is_in(chunks, |content| self.repository.id_of(content));
-        let (flags, length) = (item.flags, item.length);
-        let meaning = match meaning(&mut item, is_sparse) {
-            Ok(meaning) => meaning,
-            Err(error) => return self.end = Some(Some(error)),
-        };
+    fn plan(&mut self, listed: Listed, visitor: &mut dyn Visitor) {
+        let Listed { meaning, flags, chunks, damage, length } = listed;
         let is_needed = match &meaning {
             Meaning::Entry(entry) if matches!(entry.kind, EntryKind::File { .. }) => visitor.needs_content(entry),
             Meaning::Entry(_) => true,
             Meaning::Nothing(_) | Meaning::Lost(_) => false,
         };
-        let chunks = item.chunks.unwrap_or_default();
         let lengths: Vec<u32> = chunks.iter().map(|chunk| chunk.size).collect();
         let bytes = lengths.iter().map(|size| u64::from(*size)).sum();
         self.waiting.extend(chunks.into_iter().map(|chunk| (chunk, is_needed)));

@@ -3,6 +3,7 @@
 use super::ahead::Ahead;
 use super::entry::{Meaning, meaning};
 use super::items::{Items, Step};
+use super::listing::{self, Listing};
 use super::pipeline::{Closing, Pipeline};
 use super::repository::{Named, Repository};
 use crate::formats::backup_manifest::{self, LONGEST_MANIFEST};
@@ -106,12 +107,12 @@ impl BorgArchive {
     fn walk(
         &self,
         pipeline: &Pipeline<'_>,
+        listing: Listing,
         threads: usize,
         visitor: &mut dyn Visitor,
         progress: &dyn Progress,
     ) -> Result<Ending, ReadError> {
-        let items = Items::new(&self.repository, &self.pieces);
-        let mut ahead = Ahead::new(&self.repository, pipeline, items, threads);
+        let mut ahead = Ahead::new(&self.repository, pipeline, listing, threads);
         let mut losses = Losses { findings: self.findings.clone(), ..Losses::default() };
         while let Some(planned) = ahead.next_item(visitor)? {
             let entry = match planned.meaning {
@@ -235,11 +236,16 @@ impl Archive for BorgArchive {
         let mut ending = std::thread::scope(|scope| {
             // The scope waits for its threads, so they have to end however this one does.
             let _end = Closing(&pipeline);
+            let (sink, listing) = listing::listing();
+            let lister = std::thread::Builder::new().name("list".into());
+            let (repository, pieces) = (&self.repository, &self.pieces);
+            let read = move || listing::read(repository, pieces, &sink);
+            lister.spawn_scoped(scope, read).map_err(ReadError::Io)?;
             for _ in 1..threads {
                 let thread = std::thread::Builder::new().name("decode".into());
                 thread.spawn_scoped(scope, || pipeline.work()).map_err(ReadError::Io)?;
             }
-            self.walk(&pipeline, threads, visitor, progress)
+            self.walk(&pipeline, listing, threads, visitor, progress)
         })?;
         ending.findings.extend(self.scan.iter().flat_map(|looked| looked.scan.findings()));
         Ok(ending)

@@ -8,6 +8,7 @@ mod archive;
 mod entry;
 mod index;
 mod items;
+mod listing;
 mod object;
 mod pipeline;
 mod repository;
@@ -109,6 +110,16 @@ pub(super) fn open(
         return Ok(None);
     }
     pick(&Arc::new(Repository::open(path, unlock)?.deleted()), |listed| listed.id == *id)
+}
+
+/// Opens the archive of a repository that lists no other one; `None` where there is not exactly one that can be read.
+pub(super) fn open_only(path: &Path, unlock: &mut dyn Unlock) -> Result<Option<Box<dyn Archive>>, ReadError> {
+    let repository = Arc::new(Repository::open(path, unlock)?);
+    let mut listed = repository.archives().iter().filter(|listed| !listed.is_checkpoint());
+    let (Some(only), None) = (listed.next(), listed.next()) else { return Ok(None) };
+    let opened = BorgArchive::open(&repository, only).and_then(|mut archive| archive.summary().map(|_| archive));
+    // Why one cannot be read is told by whoever lists them.
+    Ok(opened.ok().map(|archive| Box::new(archive) as Box<dyn Archive>))
 }
 
 /// Opens all archives of the repository at `path` that it lists, one after the other, and says what was noticed. What
