@@ -32,6 +32,27 @@ fn passphrases_are_tried_the_empty_one_first_and_each_failure_has_its_error() {
 }
 
 #[test]
+fn the_only_archive_needs_no_name_and_its_passphrase_is_asked_once() {
+    let tree = tempfile::tempdir().unwrap();
+    write(&tree.path().join("f"), b"x");
+    for borg in borgs() {
+        let repository = Repository::new(&borg, "repokey", "p");
+        repository.create("a", "lz4", tree.path());
+        let mut keys = Keys { passphrases: vec!["p".into()], ..Keys::default() };
+        let open = |keys: &mut Keys| source::open_location(&repository.path(), None, keys);
+        let mut only = open(&mut keys).unwrap();
+        assert_eq!((only.summary().unwrap().name.as_deref(), keys.asked), (Some("a"), 1));
+
+        repository.create("b", "lz4", tree.path());
+        let listing = source::list(&repository.path(), &mut keys).unwrap();
+        let error = open(&mut keys).map(|_| ()).unwrap_err().to_string();
+        for archive in &listing.archives {
+            assert!(error.contains(archive.id.as_str()), "{error}");
+        }
+    }
+}
+
+#[test]
 fn keys_outside_of_the_repository_are_needed_and_checked() {
     let tree = tempfile::tempdir().unwrap();
     write(&tree.path().join("f"), b"x");
