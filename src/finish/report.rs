@@ -12,6 +12,8 @@ use std::sync::{Arc, Mutex};
 
 /// Where they lie.
 const LOGS: &str = "var/log/lifeboat";
+/// How many characters of a reason a notification shows.
+const LONGEST_REASON: usize = 160;
 
 /// Writes the report of a run for people and for programs, readable by root only.
 pub fn keep_report(root: &Dir, text: &str, json: &[u8]) -> Result<(), RestoreError> {
@@ -79,14 +81,12 @@ pub(super) fn summary(all: &[Standing]) -> (String, String, &'static str) {
     let mut message = String::new();
     for app in waiting.iter().chain(&lost) {
         let why = app.why.as_deref().unwrap_or("it is its turn soon");
-        let short: String = why.chars().take(160).collect();
-        message += &format!("{}: {short}. ", app.name);
+        message += &format!("{}: {}. ", app.name, short(why));
     }
     // What is done and still lacks something must not look like the rest.
     let lacking: Vec<(&AppId, &str)> = progress.iter().filter_map(|app| Some((&app.name, attention(app)?))).collect();
     for (name, what) in &lacking {
-        let short: String = what.chars().take(160).collect();
-        message += &format!("{name}: {short}. ");
+        message += &format!("{name}: {}. ", short(what));
     }
     if waiting.is_empty() && lost.is_empty() {
         message += "The old data is kept for 14 days. ";
@@ -102,8 +102,31 @@ pub(super) fn summary(all: &[Standing]) -> (String, String, &'static str) {
     (title, message, severity)
 }
 
+/// A reason as long as a notification has room for; the report has all of it.
+fn short(reason: &str) -> String {
+    let Some(room) = reason.char_indices().nth(LONGEST_REASON).and_then(|(end, _)| reason.get(..end)) else {
+        return reason.to_owned();
+    };
+    let words = room.rsplit_once(char::is_whitespace).map_or(room, |(words, _)| words);
+    format!("{} …", words.trim_end_matches([' ', ',', ';', ':', '.']))
+}
+
 /// What a finished app lacks, by its notes.
 fn attention(app: &AppProgress) -> Option<&str> {
     let note = app.note.as_deref().filter(|_| app.stand == Stand::Finished)?;
     note.get(note.find("ATTENTION")?..)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_reason_is_cut_between_words_and_the_cut_is_shown() {
+        assert_eq!(short("too short to be cut"), "too short to be cut");
+        let reason = "wörter, ".repeat(50);
+        let cut = short(&reason);
+        assert!(cut.chars().count() <= LONGEST_REASON + 2 && cut.ends_with("wörter …"), "{cut}");
+        assert_eq!(short(&"x".repeat(500)), format!("{} …", "x".repeat(LONGEST_REASON)));
+    }
 }
