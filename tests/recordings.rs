@@ -110,6 +110,9 @@ fn record(name: &str, moments: &[Moment]) -> PathBuf {
     let title = format!("A guided rescue, TERM={name}");
     let head = json!({"version": 2, "width": COLUMNS, "height": ROWS, "title": title, "env": {"TERM": name}});
     writeln!(file, "{head}").unwrap();
+    // What was shown while something was being typed is among the moments after it.
+    let mut moments: Vec<&Moment> = moments.iter().collect();
+    moments.sort_by_key(|moment| moment.at);
     for Moment { at, typed, text } in moments {
         writeln!(file, "{}", json!([at.as_secs_f64(), if *typed { "i" } else { "o" }, text])).unwrap();
     }

@@ -56,8 +56,10 @@ impl Person {
     }
 
     pub fn types(&mut self, text: &str) {
+        // Before the answer to it can come.
+        let at = self.begun.elapsed();
         self.pair.outer.write_all(text.as_bytes()).unwrap();
-        self.moments.push(Moment { at: self.begun.elapsed(), typed: true, text: text.to_owned() });
+        self.moments.push(Moment { at, typed: true, text: text.to_owned() });
     }
 
     /// Waits until it was shown at any time.
