@@ -109,11 +109,6 @@ def read(program):
     return json.loads(zlib.decompress(section))
 
 
-def expected(target):
-    lock = crates.sources((crates.PROJECT / "Cargo.lock").read_text())
-    return listing(crates.linked(crates.tree(target)), lock)
-
-
 def require_compiled(linked, compiled):
     """Ends the program when cargo compiled others for the target than those that the list will name."""
     named, root = set(linked.uses), {linked.root}
@@ -127,7 +122,7 @@ def require_compiled(linked, compiled):
 def write(program, target, messages, out):
     linked = crates.linked(crates.tree(target))
     require_compiled(linked, crates.compiled(pathlib.Path(messages).read_text(), target))
-    document = listing(linked, crates.sources((crates.PROJECT / "Cargo.lock").read_text()))
+    document = listing(linked, crates.locked())
     path = pathlib.Path(out)
     path.write_bytes(Elf(pathlib.Path(program).read_bytes()).with_section(SECTION, packed(document)))
     path.chmod(0o755)
@@ -139,7 +134,7 @@ def show(program):
 
 def check(program, target):
     found = read(pathlib.Path(program).read_bytes())
-    wanted = expected(target)
+    wanted = listing(crates.linked(crates.tree(target)), crates.locked())
     if found != wanted:
         names = [{(each["name"], each["version"]) for each in document["packages"]} for document in (found, wanted)]
         sys.exit(f"{program}: too many are {sorted(names[0] - names[1])}, missing are {sorted(names[1] - names[0])}")

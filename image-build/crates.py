@@ -45,6 +45,11 @@ def sources(lock):
     return found
 
 
+def locked():
+    """The same of this project's Cargo.lock."""
+    return sources((PROJECT / "Cargo.lock").read_text())
+
+
 def compiled(messages, target):
     """(name, version) of the libraries that cargo's messages (JSON lines) name as compiled for the target."""
     found = set()

@@ -66,8 +66,7 @@ def main():
     version = linked[0].root[1]
     rust = subprocess.run(["rustc", "--version"], stdout=subprocess.PIPE, text=True, check=True).stdout.split()[1]
     zig = re.search(r"^ziglang==(\S+)", (PROJECT / "image-build/zig.txt").read_text(), re.M).group(1)
-    lock = crates.sources((PROJECT / "Cargo.lock").read_text())
-    digests = {crate: checksum for crate, (_, checksum) in lock.items()}
+    digests = {crate: checksum for crate, (_, checksum) in crates.locked().items()}
     # The C library inside the static programs is the musl that zig carries.
     document = bill(version, debian, found, digests, [("rust-std", rust), ("zig-musl", zig)])
     print(json.dumps(document, indent=1))

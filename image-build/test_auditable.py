@@ -96,7 +96,7 @@ class Crates(unittest.TestCase):
 
     @unittest.skipIf(shutil.which("cargo") is None, "SKIPPED: not installed: cargo")
     def test_what_cargo_says_of_this_program_fits_its_lock(self):
-        lock = crates.sources((crates.PROJECT / "Cargo.lock").read_text())
+        lock = crates.locked()
         for target in ("x86_64-unknown-linux-musl", "aarch64-unknown-linux-musl", "armv7-unknown-linux-musleabihf"):
             linked = crates.linked(crates.tree(target))
             self.assertEqual(linked.root[0], "lifeboat")

@@ -7,7 +7,6 @@ shown. The disks are copies: every scene starts from the same ones.
 import dataclasses
 import itertools
 import json
-import os
 import re
 import socket
 

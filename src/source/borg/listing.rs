@@ -8,7 +8,7 @@ use super::repository::Repository;
 use crate::formats::borg::ObjectId;
 use crate::formats::borg::item::{Chunk, Item};
 use crate::source::ReadError;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 
 /// How many files go over together, because handing over costs more than understanding one, and how long they may be,
 /// packed.
@@ -73,13 +73,13 @@ impl Listing {
                 return More::Nothing;
             }
             let batch = match self.batches.try_recv() {
-                Ok(batch) => Ok(batch),
-                Err(std::sync::mpsc::TryRecvError::Empty) if !may_wait => return More::Later,
-                Err(_) => self.batches.recv(),
+                Err(TryRecvError::Empty) if !may_wait => return More::Later,
+                Err(TryRecvError::Empty) => self.batches.recv().ok(),
+                other => other.ok(),
             };
             // Who reads the list says when it is over; a list without an end is never taken for a whole one.
             let cut = || Err(ReadError::Io(std::io::Error::other("the thread that reads the list of files ended")));
-            let batch = batch.unwrap_or_else(|_| Batch { end: Some(cut()), ..Batch::default() });
+            let batch = batch.unwrap_or_else(|| Batch { end: Some(cut()), ..Batch::default() });
             (self.listed, self.end) = (batch.listed.into_iter(), batch.end);
         }
     }
