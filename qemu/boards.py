@@ -16,8 +16,9 @@ class Board:
 
     `flash` lists firmware as (code, variables) below /usr/share, best first; `bios` is one file for `-bios`. A board
     with `kernel` is started by QEMU itself, because it does not imitate what its processor does at power-on: the
-    medium's kernel and initramfs are handed to it with that command line and device tree. A board with `card` starts from
-    an image of its own (`image-build/build --board`). `medium` and `disks` say how the two are connected.
+    medium's kernel and initramfs are handed to it, with the command line in that file of the medium, and with that device
+    tree. A board with `card` starts from an image of its own (`image-build/build --board`). `medium` and `disks` say how
+    the two are connected.
     """
 
     about: str
@@ -77,10 +78,12 @@ BOARDS = {
         "32-bit ARM, U-Boot", "armhf", "qemu-system-arm", VIRT32,
         bios="/usr/lib/u-boot/qemu_arm/u-boot.bin", medium="virtio",
     ),
+    # QEMU does not run the firmware of a Raspberry Pi, which reads the card, sets the clocks and starts the kernel. Without
+    # its clock, the first serial line carries what the kernel prints and nothing else; the second one is whole.
     "raspi3b": Board(
         "Raspberry Pi 3", "arm64", "qemu-system-aarch64", ("-machine", "raspi3b"),
-        kernel="console=ttyAMA0,115200 loglevel=4", device_tree="bcm2837-rpi-3-b.dtb",
-        medium="sd", disks="usb", fixed=True, cores=4,
+        kernel="cmdline.txt", device_tree="bcm2837-rpi-3-b.dtb",
+        medium="sd", disks="usb", fixed=True, cores=4, serial=1,
     ),
     "cubieboard": Board(
         "Cubieboard (A10)", "armhf", "qemu-system-arm", ("-machine", "cubieboard"),

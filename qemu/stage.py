@@ -144,7 +144,9 @@ def booted(stage, folder, board="uefi", machine_disks=None, until=rb"^> \Z", **m
         stick = folder / "stick.img"
         kernel, initramfs, tree = f"lifeboat/{kind.arch}/vmlinuz", f"lifeboat/{kind.arch}/initrd", kind.device_tree
         parts = [from_stick(stick, name, folder / name.rpartition("/")[2]) for name in (kernel, initramfs, tree)]
-        more["kernel"] = (*parts[:2], kind.kernel, parts[2])
+        words = on_stick(stick, kind.kernel)
+        assert words, f"the medium has no {kind.kernel}"
+        more["kernel"] = (*parts[:2], words.strip(), parts[2])
     machine = Machine(folder / "machine", machine_disks or disks(folder, board), board=board, echo=stage.echo, **more)
     with machine:
         machine.wait("Lifeboat is ready", BOOT_TIMEOUT)
