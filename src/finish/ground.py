@@ -36,17 +36,19 @@ def run(*args, **options):
                           check=False, **options)
 
 
-def write(path, text, owner=None):
-    """A file whole or not at all, and for its owner's eyes only; root's, where no numbers of another are given."""
+def write(path, text, owner=None, mode=0o600):
+    """A file whole or not at all, and for its owner's eyes only, where no other mode is given; root's, where no numbers of
+    another are."""
     new = path.with_name(f'.{path.name}.new')
     new.unlink(missing_ok=True)
     handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(handle, 'w', encoding='utf-8') as file:
+    with os.fdopen(handle, 'w', encoding='utf-8', errors='surrogateescape') as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
     if owner:
         os.chown(new, *owner)
+    os.chmod(new, mode)
     os.rename(new, path)
 
 

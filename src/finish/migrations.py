@@ -140,6 +140,39 @@ def migrate_sharing(placed):
     module('modules.sharing.privileged').setup()
 
 
+OPENVPN = '/etc/openvpn/freedombox-keys/pki'
+
+
+def migrate_openvpn(placed):
+    # What FreedomBox does at its own upgrade: without its settings no profile can be fetched any more. Keys stay.
+    privileged, settings = module('modules.openvpn.privileged'), inside(f'{OPENVPN}/vars')
+    if not hasattr(privileged, '_write_easy_rsa_config') or not inside(OPENVPN).is_dir():
+        return
+    set_here = settings.exists() and re.search(r'^\s*set_var\s+EASYRSA_BATCH\b', settings.read_text(errors='replace'), re.M)
+    if not set_here or privileged._is_renewable('server'):
+        privileged.setup()
+
+
+ACCESS = '/etc/security/access.d/50freedombox.conf'
+# "Nobody but these, from anywhere." FreedomBox's own line has had its user in it for long; it is written no more.
+NOBODY_BUT = re.compile(r'(\s*-\s*:\s*ALL\s+EXCEPT\s+)([^:]*)(:.*)', re.DOTALL)
+
+
+def migrate_security(placed):
+    # Up to Debian 12 such a line counts for sudo as well: without its user in it, FreedomBox could do nothing any more.
+    path = inside(ACCESS)
+    if ACCESS not in placed or path.is_symlink() or not path.is_file():
+        return None
+    lines = path.read_bytes().decode('utf-8', 'surrogateescape').splitlines(keepends=True)
+    found = [NOBODY_BUT.fullmatch(line) for line in lines]
+    shut_out = [bool(line) and 'plinth' not in line[2].split() for line in found]
+    if not any(shut_out):
+        return None
+    lines = [f'{line[1]}plinth {line[2]}{line[3]}' if shut else own for own, line, shut in zip(lines, found, shut_out)]
+    write(path, ''.join(lines), mode=path.stat().st_mode & 0o777)
+    return f"FreedomBox's own user was let in by {ACCESS}, which would have kept it from working"
+
+
 def migrate_ttrss(placed):
     update = inside('/usr/share/tt-rss/www/update.php')
     if update.exists():
@@ -155,8 +188,10 @@ MIGRATIONS = {
     'mediawiki': migrate_mediawiki,
     'minetest': migrate_minetest,
     'nextcloud': migrate_nextcloud,
+    'openvpn': migrate_openvpn,
     'roundcube': migrate_roundcube,
     'samba': migrate_samba,
+    'security': migrate_security,
     'sharing': migrate_sharing,
     'ttrss': migrate_ttrss,
     'wordpress': migrate_wordpress,

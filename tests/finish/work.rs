@@ -217,3 +217,66 @@ fn data_of_another_release_that_is_in_its_place_is_upgraded_and_checked() {
     assert_eq!(Case::app(&run, "radicale")["stand"], "finished");
     assert!(case.log().contains(&"hook radicale".to_owned()), "{:?}", case.log());
 }
+
+#[test]
+fn a_restored_line_about_who_may_come_in_lets_freedombox_itself_in() {
+    const ACCESS: &str = "etc/security/access.d/50freedombox.conf";
+    if cannot_run() {
+        return;
+    }
+    let on_box = |root: &Path| {
+        give_to_plinth(root);
+        let mut status = fs::read_to_string(root.join("var/lib/dpkg/status")).unwrap();
+        for name in ["debsecan", "fail2ban"] {
+            status += &format!("Package: {name}\nStatus: install ok installed\nArchitecture: all\nVersion: 1.0\n\n");
+        }
+        put(root, "var/lib/dpkg/status", status);
+        let database = rusqlite::Connection::open(root.join("var/lib/plinth/plinth.sqlite3")).unwrap();
+        database.execute("INSERT INTO plinth_module VALUES ('security', 9)", ()).unwrap();
+        let state = json!({"versions": {"letsencrypt": 4, "security": 9}, "databases": {}, "notifications": {}, "migrated": [],
+                           "log": []});
+        put(root, "var/lib/plinth/fake.json", state.to_string());
+    };
+    let others = "# mine\n+:alice:LOCAL\n-:ALL EXCEPT root plinth:tty1\n";
+    for (line, expected) in [
+        ("-:ALL EXCEPT root fbx (admin) (sudo):ALL", "-:ALL EXCEPT plinth root fbx (admin) (sudo):ALL"),
+        ("- : ALL EXCEPT plinths : ALL", "- : ALL EXCEPT plinth plinths : ALL"),
+        ("-:ALL EXCEPT root fbx plinth (admin) (sudo):ALL", "-:ALL EXCEPT root fbx plinth (admin) (sudo):ALL"),
+        ("#-:ALL EXCEPT root:ALL", "#-:ALL EXCEPT root:ALL"),
+    ] {
+        let scene = Scene::with(&[("security", 6, &[], &[ACCESS])], on_box, |source| {
+            put(source, ACCESS, format!("{others}{line}\n"));
+            sh(&format!("chmod 644 '{}'", source.join(ACCESS).display()));
+        });
+        let case = Case::new(&scene);
+        let run = case.finish();
+        let note = Case::app(ok(&run), "security")["note"].as_str().unwrap_or_default().to_owned();
+        let live = case.root().join(ACCESS);
+        assert_eq!(fs::read_to_string(&live).unwrap(), format!("{others}{expected}\n"));
+        assert_eq!(sh(&format!("stat -c %a '{}'", live.display())).trim(), "644");
+        assert_eq!(note.contains("own user was let in"), line != expected, "{note}");
+        ok(&case.run(&["undo"], None));
+        assert!(!live.exists());
+    }
+}
+
+#[test]
+fn openvpn_of_an_older_release_gets_the_settings_by_which_freedombox_makes_profiles() {
+    const KEYS: &str = "etc/openvpn/freedombox-keys/pki";
+    if cannot_run() {
+        return;
+    }
+    for (own, is_set_up) in [("#set_var EASYRSA_BATCH \"\"\n", true), ("set_var EASYRSA_BATCH \"1\"\n", false)] {
+        let scene = Scene::with(&[("openvpn", 4, &["etc/openvpn"], &[])], give_to_plinth, |source| {
+            put(source, format!("{KEYS}/vars"), own);
+            put(source, format!("{KEYS}/ca.crt"), "the authority\n");
+        });
+        let case = Case::new(&scene);
+        case.machine(&json!({"available": ["openvpn"]}));
+        ok(&case.finish());
+        let read = |name: &str| fs::read_to_string(case.root().join(KEYS).join(name)).unwrap();
+        assert_eq!(read("vars"), "set_var EASYRSA_BATCH \"1\"\n");
+        assert_eq!(read("ca.crt"), "the authority\n");
+        assert_eq!(case.log().contains(&"openvpn set up".to_owned()), is_set_up, "{:?}", case.log());
+    }
+}

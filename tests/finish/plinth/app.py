@@ -94,6 +94,8 @@ def apps_init():
             BackupRestore(directories=['/var/games/minetest-server/'], files=['/etc/minetest/minetest.conf'],
                           services=['minetest-server']),
             folders=['var/lib/luanti/default'], unit='minetest-server'),
+        App('openvpn', 5, ['openvpn'], BackupRestore(directories=['/etc/openvpn/']), folders=['etc/openvpn/server']),
+        App('security', 9, [], BackupRestore(files=['/etc/security/access.d/50freedombox.conf'])),
         # It backed its shares up once.
         App('samba', 6, ['samba'], BackupRestore(services=['smbd'])),
     ]

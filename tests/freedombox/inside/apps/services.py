@@ -294,19 +294,21 @@ class Syncthing:
 
 @app("openvpn")
 class Openvpn:
-    """The authority that clients' profiles were signed by."""
+    """The authority that clients' profiles were signed by, and a client's key."""
 
     def seed(self):
         patiently(lambda: first("/etc/openvpn/freedombox-keys/pki/ca.crt", "/etc/openvpn/freedombox-keys/ca.crt"), 200)
         privileged("openvpn").get_profile("zoe", "vpn.example.org")
 
     def look(self):
+        # FreedomBox renews a certificate that ends within three years; the key in it stays.
         profile = privileged("openvpn").get_profile("zoe", "vpn.example.org")
-        import hashlib
-
+        authority = first("/etc/openvpn/freedombox-keys/pki/ca.crt", "/etc/openvpn/freedombox-keys/ca.crt")
+        shown = re.search("<cert>.*?(-----BEGIN CERT.*?)</cert>", profile, re.S)[1]
         return {
-            "authority": digest(first("/etc/openvpn/freedombox-keys/pki/ca.crt", "/etc/openvpn/freedombox-keys/ca.crt")),
-            "profile": hashlib.sha256(profile.encode()).hexdigest()[:16],
+            "authority": digest(authority),
+            "client's key": run("openssl", "x509", "-noout", "-pubkey", text=shown).strip().splitlines()[1],
+            "its certificate": run("openssl", "verify", "-CAfile", authority, text=shown).strip(),
             "key's owner": owner(first("/etc/openvpn/freedombox-keys/pki/private/ca.key", "/etc/openvpn/freedombox-keys/ca.key")),
         }
 
