@@ -1,75 +1,14 @@
-"""What is measured of the live system: how long a start takes, and how much memory a large backup."""
+"""How long a start of the live system takes, beside the least that this kernel can."""
 
 import gzip
-import os
 import re
-import shutil
 import statistics
 import subprocess
 
 import boards
 from machine import Disk, Machine, MachineError
-from stage import PROJECT, answers, booted, copy, digest, disks, from_stick, in_shell, put_on_stick, run
+from stage import booted, copy, disks, from_stick, put_on_stick
 from walk import BOOT_TIMEOUT
-
-
-def small_memory(stage, board="armhf-uefi"):
-    """A borg repository many times larger than the memory is restored; measures what the program takes of it."""
-    stage.prepare(boards.BOARDS[board].arch, LARGE)
-    folder = stage.scene("small-memory", board)
-    drive = drive_with_repository(stage.sample / "backup.tar.gz", folder / "backup.img")
-    before = digest(folder / "backup.img")
-    given = {"choose-backup": f"{drive}/FreedomBoxBackups", "passphrase": PASSPHRASE, "after": None}
-    put_on_stick(folder / "stick.img", "measured.toml", answers(stage, **given))
-    put_on_stick(folder / "stick.img", "measured.sh", MEASURED.encode())
-    with booted(stage, folder, board) as machine:
-        ready = "mkdir /run/s; mount -o ro $(findfs LABEL=LIFEBOAT) /run/s; cp /run/s/measured.* /run; umount /run/s; sh /run/measured.sh"
-        in_shell(machine, ready, r"^code=0 ", 4 * 3600)
-        took, peak, least = (int(re.search(rb"^code=0 .*%s=(\d+)" % name, machine.console, re.M)[1]) for name in (b"took", b"peak", b"least"))
-    assert digest(folder / "backup.img") == before, "the drive with the backup was written to"
-    stage.check(folder / "box.img")
-    repository = sum(file.stat().st_size for file in (folder / "content").rglob("*") if file.is_file())
-    shutil.rmtree(folder)
-    return {"repository": repository / 1e6, "took": took, "peak": peak / 1024, "least": least / 1024}
-
-
-# Of the large backup, in MiB.
-LARGE = int(os.environ.get("LIFEBOAT_LARGE", "1024"))
-PASSPHRASE = "correct horse"
-# Both are sampled: the most that the program ever had, and the least that the system still could give.
-MEASURED = """
-begin=$(cut -d . -f 1 /proc/uptime)
-while sleep 1; do
-    for id in $(pidof lifeboat); do sed -n 's/^VmHWM:[^0-9]*//p' /proc/$id/status >>/run/peak; done
-    sed -n 's/^MemAvailable:[^0-9]*//p' /proc/meminfo >>/run/least
-done 2>/dev/null &
-lifeboat guide --plain --answers /run/measured.toml
-echo "code=$? took=$(($(cut -d . -f 1 /proc/uptime) - begin)) peak=$(sort -n /run/peak | tail -n 1 | cut -d ' ' -f 1) \
-least=$(sort -n /run/least | head -n 1 | cut -d ' ' -f 1)"
-"""
-
-
-def drive_with_repository(backup, image):
-    """Makes a drive with the content of `backup` in an encrypted borg repository; returns its filesystem's UUID."""
-    import disks
-
-    content = image.parent / "content"
-    repository = content / "FreedomBoxBackups"
-    repository.mkdir(parents=True)
-    more = {"env": os.environ | {"BORG_PASSPHRASE": PASSPHRASE, "BORG_BASE_DIR": str(image.parent)}, "stderr": subprocess.STDOUT}
-    run(borg(), "init", "--encryption", "repokey", repository, **more)
-    run(borg(), "import-tar", f"{repository}::backup", backup, **more)
-    size = LARGE * 1024 * 1024 * 5 // 4 + (64 << 20)
-    image.unlink(missing_ok=True)
-    with open(image, "wb") as empty:
-        empty.truncate(size)
-    run("mke2fs", "-q", "-t", "ext4", "-L", "BACKUPUSB", "-U", disks.DRIVE_UUID, "-d", content, image, stderr=subprocess.STDOUT)
-    return disks.DRIVE_UUID
-
-
-def borg():
-    """The borg that is there, or None."""
-    return shutil.which("borg") or shutil.which(PROJECT / "build/borg/bin/borg")
 
 
 def start_times(stage, board="uefi"):

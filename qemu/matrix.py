@@ -15,6 +15,7 @@ import time
 
 import boards
 import figures
+import memory
 import scenes
 from machine import MachineError
 from stage import FAT, Stage
@@ -59,9 +60,9 @@ def play(stage, name):
 
 def why_not(name, stage, present):
     """Why it cannot be played here, or None."""
-    called = "armhf-uefi" if name == "small-memory" else name.rpartition(":")[2]
+    called = memory.BOARD if name.startswith("small-memory") else name.rpartition(":")[2]
     board = boards.BOARDS.get(called) or boards.BOARDS["uefi"]
-    if name == "small-memory" and not figures.borg():
+    if name.startswith("small-memory") and not memory.borg():
         return "there is no borg (package borgbackup)"
     if board.card and not stage.image_for(called).exists():
         return f"there is no {stage.image_for(called).name} (image-build/build --board {called})"
@@ -76,6 +77,7 @@ def shown(measured):
         "orders": "{} orders", "line": "bare initramfs {:.1f} s", "ratio": "ratio {:.2f} (goal 1.5)", "pairs": "{}",
         "firmware": "firmware {:.1f} s", "loader": "loading {:.1f} s", "kernel": "kernel and unpacking {:.1f} s",
         "drivers": "drivers {:.1f} s", "dialogue": "dialogue {:.1f} s", "repository": "repository {:.0f} MB",
+        "counts": "with {}",
         "took": "restored in {:.0f} s", "peak": "the program took {:.0f} MiB at most", "least": "{:.0f} MiB were left",
         "grown": "root of {}", "cut": "cut at {} MiB", "to": "grown to {} MiB",
     }

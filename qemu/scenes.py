@@ -11,8 +11,8 @@ import re
 import socket
 
 import boards
+import memory
 import page
-from figures import small_memory
 from machine import Disk, Machine, MachineError
 from room import more_room, more_room_on_btrfs, power_cut_while_growing, power_cut_while_growing_unmounted
 from stage import (
@@ -412,5 +412,6 @@ SCENES = {
     "damaged-medium": damaged_medium,
     "medium-is-no-target": medium_is_no_target,
     "volumes": volumes,
-    "small-memory": small_memory,
+    "small-memory": memory.large_content,
+    "small-memory-many": memory.as_many_as_in_ten_gb,
 }

@@ -32,16 +32,16 @@ class Stage:
         self.pairs = 1
         self.sample = self.work / "sample"
 
-    def prepare(self, arch="amd64", size=0, filesystem="ext4", fresh=0):
+    def prepare(self, arch="amd64", size=0, filesystem="ext4", fresh=0, files=0):
         """Makes the sample box and the drive with a backup, once for each kind: architecture, MiB of a large file in the
-        backup, the box's filesystem, and for a box that was never started, MiB of that."""
-        self.sample = self.work / f"sample-{arch}-{size}-{filesystem}-{fresh}"
+        backup, the box's filesystem, for a box that was never started MiB of that, and how many small files more."""
+        self.sample = self.work / f"sample-{arch}-{size}-{filesystem}-{fresh}-{files}"
         if not (self.sample / "backup.img").exists():
             command = [sys.executable, "-B", SAMPLE / "make.py", self.sample, "--disks", "--filesystem", filesystem]
             # The kernel mounts no two of btrfs that are called alike.
             command += ["--uuid", str(uuid.uuid4())] if filesystem == "btrfs" else []
             command += ["--never-booted", "--root-size", str(fresh)] if fresh else []
-            run(*command, "--size", str(size), "--architecture", arch)
+            run(*command, "--size", str(size), "--files", str(files), "--architecture", arch)
         expected = json.loads((self.sample / "expected.json").read_text())
         self.hostname = expected["box"]["hostname"]
 
@@ -187,10 +187,10 @@ def answers(stage, **more):
 def in_shell(machine, command, until, timeout=300):
     """Stops the guide at its question, runs a command in the shell, and switches off."""
     machine.type("q")
-    machine.wait(r"^\[after\]", 60)
-    machine.wait(rb"^> \Z", 60)
+    machine.wait(r"^\[after\]", 300)
+    machine.wait(rb"^> \Z", 300)
     machine.type("2")
-    machine.wait(r"# \Z", 30)
+    machine.wait(r"# \Z", 300)
     machine.type(command)
     machine.wait(until, timeout)
     machine.type("poweroff -f")

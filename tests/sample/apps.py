@@ -158,7 +158,7 @@ def gitweb():
     return App("gitweb", versions(2, 3, 4), ["gitweb", "highlight"], paths, old, new)
 
 
-def mediawiki(seed, size):
+def mediawiki(seed, size, files):
     settings = "etc/mediawiki/FreedomBoxSettings.php"
     old, new = Tree(OLD_BOX_TIME), Tree(NEW_BOX_TIME)
     new.link("etc/mediawiki/FreedomBoxStaticSettings.php", f"/{DROPINS}/etc/mediawiki/FreedomBoxStaticSettings.php")
@@ -175,6 +175,12 @@ def mediawiki(seed, size):
     old.file("var/lib/mediawiki/images/4/4a/Disk.img", holes)
     if size:
         old.file("var/lib/mediawiki/images/4/4a/Film.webm", Noise(f"film-{seed}", size * MIB))
+    for number in range(files):
+        folder = f"var/lib/mediawiki/images/{number // 500:04}"
+        if number % 500 == 0:
+            old.dir(folder)
+        # No two are alike: a backup keeps each.
+        old.file(f"{folder}/Photo of the garden {number}.jpg", Noise(f"photo-{seed}-{number}", 700 + number % 600))
     new.dir("var/lib/mediawiki")
     # The leftover of a database that ran: mixed with another database it would destroy it.
     new.file("var/lib/mediawiki-db/my_wiki.sqlite-wal", b"\x37\x7f\x06\x82" + b"\0" * 28, 0o600)
@@ -281,11 +287,11 @@ def ejabberd():
     return App("ejabberd", versions(6, 9, 10), ["ejabberd"], manifest, old, Tree(NEW_BOX_TIME), installed=False)
 
 
-def every_app(seed, size):
+def every_app(seed, size=0, files=0):
     return [
         ejabberd(),
         calibre(),
-        mediawiki(seed, size),
+        mediawiki(seed, size, files),
         radicale(),
         tiddlywiki(),
         sharing(),

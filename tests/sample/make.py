@@ -132,6 +132,7 @@ def parse_arguments():
     parser.add_argument("--seed", type=int, default=1, help="changes the content of big files (default: 1)")
     parser.add_argument("--apps", help="only these, separated by commas")
     parser.add_argument("--size", type=int, default=0, metavar="MIB", help="adds one file of so many MiB")
+    parser.add_argument("--files", type=int, default=0, metavar="N", help="adds so many small files")
     parser.add_argument("--box", choices=sorted(box.RELEASES), default="25.9.3", help="FreedomBox version of the box")
     parser.add_argument("--architecture", choices=("amd64", "arm64", "armhf"), default="amd64", help="of the box")
     parser.add_argument("--never-booted", action="store_true", help="a freshly written box, without a database")
@@ -148,7 +149,7 @@ def main():
     if os.geteuid() != 0:
         os.execvp("fakeroot", ["fakeroot", sys.executable, *sys.argv])
     os.umask(0o022)
-    apps = sample.every_app(options.seed, options.size)
+    apps = sample.every_app(options.seed, options.size, options.files)
     if options.apps:
         wanted = options.apps.split(",")
         if unknown := set(wanted) - {app.name for app in apps}:
@@ -169,8 +170,8 @@ def main():
     expected = expectation(apps, box_entries, options)
     (out / "expected.json").write_text(json.dumps(expected, indent=1) + "\n")
     if options.disks:
-        # A restore holds old and new data at once.
-        room = options.root_size or 768 + 3 * options.size
+        # A restore holds old and new data at once, and a file system has an inode for every 16 KiB.
+        room = options.root_size or 768 + 3 * options.size + options.files // 64
         disks.write_box(out / "box.img", out / "box", options.filesystem, options.uuid, room)
         disks.write_backup(out / "backup.img", out / "backup.tar.gz", options.backup_filesystem)
 
