@@ -6,16 +6,21 @@
 
 use super::msgpack::{Reader, Trouble};
 use super::{Malformed, ObjectId};
+use base64::Engine as _;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use ctr::cipher::{KeyIvInit, StreamCipher};
 use hmac::{Hmac, KeyInit, Mac};
+use ring::pbkdf2;
 use sha2::Sha256;
 use std::hint::black_box;
+use std::num::NonZeroU32;
 
 /// AES-256 in counter mode with a 128-bit big-endian counter.
 pub(super) type Aes = ctr::Ctr128BE<aes::Aes256>;
 
 /// Most iterations accepted; borg 1.x uses 100,000.
-const MOST_ITERATIONS: u64 = 10_000_000;
+const MOST_ITERATIONS: u32 = 10_000_000;
 /// Longest key accepted, as base64.
 const LONGEST: usize = 64 << 10;
 /// Longest secret inside.
@@ -23,7 +28,7 @@ const LONGEST_SECRET: usize = 1 << 10;
 
 /// A key that is still locked.
 pub struct LockedKey {
-    iterations: u32,
+    iterations: NonZeroU32,
     salt: Vec<u8>,
     hash: Vec<u8>,
     data: Vec<u8>,
@@ -115,8 +120,8 @@ pub fn parse(base64: &[u8]) -> Result<LockedKey, BadKey> {
         }
     }
     let (Some(1), Some(b"sha256")) = (version, algorithm) else { return Err(damaged("it has an unknown form")) };
-    let iterations = iterations.and_then(|count| u32::try_from(count).ok());
-    let iterations = iterations.filter(|&count| (1..=MOST_ITERATIONS).contains(&u64::from(count)));
+    let iterations = iterations.and_then(|count| u32::try_from(count).ok()).filter(|&count| count <= MOST_ITERATIONS);
+    let iterations = iterations.and_then(NonZeroU32::new);
     match (iterations, salt, hash, data) {
         (Some(iterations), Some(salt), Some(hash), Some(data)) => Ok(LockedKey { iterations, salt, hash, data }),
         _ => Err(damaged("a part of it is missing or out of range")),
@@ -126,7 +131,7 @@ pub fn parse(base64: &[u8]) -> Result<LockedKey, BadKey> {
 impl LockedKey {
     /// Opens the key.
     pub fn unlock(&self, passphrase: &[u8]) -> Result<Secrets, BadKey> {
-        let mut kek = derive(passphrase, &self.salt, self.iterations)?;
+        let mut kek = derive(passphrase, &self.salt, self.iterations);
         let mut inner = self.data.clone();
         Aes::new(&kek.into(), &[0; 16].into()).apply_keystream(&mut inner);
         let is_right = mac(&kek)?.chain_update(&inner).verify_slice(&self.hash).is_ok();
@@ -176,49 +181,23 @@ fn mac(key: &[u8]) -> Result<Hmac<Sha256>, BadKey> {
     Hmac::<Sha256>::new_from_slice(key).map_err(|_| damaged("a part of it has the wrong length"))
 }
 
-/// PBKDF2 with HMAC-SHA256 (RFC 8018, section 5.2), one block: 32 bytes.
-fn derive(passphrase: &[u8], salt: &[u8], iterations: u32) -> Result<[u8; 32], BadKey> {
-    let prepared = mac(passphrase)?;
-    let mut last: [u8; 32] =
-        prepared.clone().chain_update(salt).chain_update([0, 0, 0, 1]).finalize().into_bytes().into();
-    let mut sum = last;
-    for _ in 1..iterations {
-        last = prepared.clone().chain_update(last).finalize().into_bytes().into();
-        sum.iter_mut().zip(last).for_each(|(sum, byte)| *sum ^= byte);
-    }
-    wipe(&mut last);
-    Ok(sum)
+/// PBKDF2 with HMAC-SHA256 (RFC 8018, section 5.2): 32 bytes.
+fn derive(passphrase: &[u8], salt: &[u8], iterations: NonZeroU32) -> [u8; 32] {
+    let mut key = [0; 32];
+    pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, iterations, salt, passphrase, &mut key);
+    key
 }
 
-/// Base64 (RFC 4648, section 4) with blanks and line ends anywhere.
+/// Base64 (RFC 4648, section 4) with blanks and line ends anywhere, and with or without its padding.
 fn decode(text: &[u8]) -> Option<Vec<u8>> {
-    let mut raw = Vec::with_capacity(text.len() / 4 * 3);
-    let (mut bits, mut held) = (0u32, 0);
-    let mut padding = 0;
-    for &letter in text.iter().filter(|letter| !letter.is_ascii_whitespace()) {
-        let six = match letter {
-            b'A'..=b'Z' => letter - b'A',
-            b'a'..=b'z' => letter - b'a' + 26,
-            b'0'..=b'9' => letter - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            b'=' if padding < 2 => {
-                padding += 1;
-                continue;
-            }
-            _ => return None,
-        };
-        if padding > 0 {
-            return None;
-        }
-        bits = (bits << 6 | u32::from(six)) & 0xffff;
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            raw.push((bits >> held) as u8);
-        }
-    }
-    Some(raw)
+    const LENIENT: GeneralPurpose = GeneralPurpose::new(
+        &STANDARD,
+        GeneralPurposeConfig::new()
+            .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+            .with_decode_allow_trailing_bits(true),
+    );
+    let letters: Vec<u8> = text.iter().filter(|letter| !letter.is_ascii_whitespace()).copied().collect();
+    LENIENT.decode(letters).ok()
 }
 
 #[cfg(test)]
@@ -229,15 +208,16 @@ mod tests {
     #[test]
     fn the_derivation_gives_published_vectors() {
         // RFC 7914, section 11.
-        let key = derive(b"passwd", b"salt", 1).unwrap();
+        let key = derive(b"passwd", b"salt", NonZeroU32::MIN);
         assert_eq!(key[..8], [0x55, 0xac, 0x04, 0x6e, 0x56, 0xe3, 0x08, 0x9f]);
-        let key = derive(b"Password", b"NaCl", 80_000).unwrap();
+        let key = derive(b"Password", b"NaCl", 80_000.try_into().unwrap());
         assert_eq!(key[..8], [0x4d, 0xdc, 0xd8, 0xf6, 0x0b, 0x98, 0xbe, 0x21]);
     }
 
     #[test]
     fn base64_with_line_ends_is_read_and_other_letters_are_refused() {
         assert_eq!(decode(b"aGVs\n\tbG8h\nIQ=="), Some(b"hello!!".to_vec()));
+        assert_eq!(decode(b"aGVsbG8hIQ"), Some(b"hello!!".to_vec()));
         assert_eq!(decode(b"aGV$"), None);
         assert_eq!(decode(b"aG=V"), None);
     }
