@@ -10,6 +10,7 @@ mod common;
 
 use common::archives::{RawTar, gzip, is_root, zstd};
 use common::boxes::cannot_run;
+use common::cases::number;
 use common::ends::Ends;
 use common::repositories::{Repository, borgs, noise};
 use common::rescue::{Numbers, Rescue, SmallBox, Tree, assert_same, manifest, tree_without, write};
@@ -18,10 +19,6 @@ use std::path::{Path, PathBuf};
 
 /// Bits for each form where nothing else is said; a tenth of that many cuts.
 const FLIPS: usize = 60;
-
-fn number(name: &str, otherwise: usize) -> usize {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
-}
 
 /// A backup in one form: where it lies, the files that damage may hit, and how the program opens it.
 struct Form {

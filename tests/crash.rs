@@ -6,19 +6,10 @@
 mod common;
 
 use common::boxes::*;
+use common::cases::{report, sample};
 use common::ends::{Ends, FINISHES};
 use std::path::Path;
 use std::time::Instant;
-
-fn number(name: &str) -> usize {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
-}
-
-/// Which part of the cases runs: all with `LIFEBOAT_ALL=1`, else every `step`-th; `LIFEBOAT_SEED` says from where.
-fn sample<T: Clone>(all: &[T], step: usize) -> Vec<T> {
-    let step = if number("LIFEBOAT_ALL") == 1 { 1 } else { step };
-    all.iter().skip(number("LIFEBOAT_SEED") % step).step_by(step).cloned().collect()
-}
 
 /// What is done after the power came back: everything after every point with `LIFEBOAT_ALL=1`, else one after each.
 fn each_with<P: Clone, T: Clone>(points: &[P], then: [T; 2]) -> Vec<(P, T)> {
@@ -28,15 +19,6 @@ fn each_with<P: Clone, T: Clone>(points: &[P], then: [T; 2]) -> Vec<(P, T)> {
         turn.map(|then| (point.clone(), then))
     });
     sample(&first.flatten().collect::<Vec<_>>(), 2)
-}
-
-fn report(what: &str, begun: Instant, cases: usize, of: usize, wrong: &[String]) {
-    let seed = number("LIFEBOAT_SEED");
-    println!("{what}: {cases} of {of} cases (seed {seed}) in {:.1} s", begun.elapsed().as_secs_f32());
-    for line in wrong.iter().take(12) {
-        println!(" - {line}");
-    }
-    assert!(wrong.is_empty(), "{} of {cases} cases went wrong", wrong.len());
 }
 
 fn killed(run: &Run) -> Result<(), String> {

@@ -6,11 +6,11 @@
 mod common;
 
 use common::boxes::{self, APPS, Scene, difference, put, sh};
+use common::cases::sample;
 use common::running::{Case, give_to_plinth, make_old, old_of};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
 
 fn scene() -> Scene {
     let scene = Scene::with(
@@ -149,29 +149,18 @@ fn a_power_cut_while_folders_come_or_go_ends_with_all_of_them_or_none() {
     let scene = scene();
     let whole = Case::restored(&scene);
     let before = whole.files();
-    let points = |trace: &Path| -> Vec<String> {
-        let mut hits: BTreeMap<String, u64> = BTreeMap::new();
-        let text = fs::read_to_string(trace).unwrap();
-        let number = |name: &str| {
-            let hit = hits.entry(name.to_owned()).or_default();
-            *hit += 1;
-            format!("{name}:{hit}:kill")
-        };
-        text.lines().map(number).collect()
-    };
-    let (coming, going) = (scene.dir.path().join("coming"), scene.dir.path().join("going"));
-    assert_eq!(whole.traced(&["finish"], None, Some(&coming)).code, Some(0));
+    let coming = scene.points(|trace| whole.traced(&["finish"], None, Some(trace)));
     let after = whole.files();
     assert_ne!(before, after);
-    assert_eq!(whole.traced(&["undo"], None, Some(&going)).code, Some(0));
+    let going = scene.points(|trace| whole.traced(&["undo"], None, Some(trace)));
     assert_eq!(difference(&before, &whole.files()), "");
-    let own = |trace| points(trace).into_iter().filter(|fault| fault.starts_with("merge."));
-    let all: Vec<(String, bool)> =
-        own(&coming).map(|fault| (fault, true)).chain(own(&going).map(|fault| (fault, false))).collect();
+    let own = |points: Vec<(String, u64)>, comes: bool| {
+        let of_folders = points.into_iter().filter(|(name, _)| name.starts_with("merge."));
+        of_folders.map(move |(name, hit)| (format!("{name}:{hit}:kill"), comes))
+    };
+    let all: Vec<(String, bool)> = own(coming, true).chain(own(going, false)).collect();
     assert!(all.len() >= 15, "{all:?}");
-    // One in seven; all of them in the lab.
-    let every = if std::env::var("LIFEBOAT_ALL").is_ok_and(|all| all == "1") { 1 } else { 7 };
-    let cuts: Vec<(String, bool)> = all.into_iter().skip(every / 2).step_by(every).collect();
+    let cuts = sample(&all, 7);
     let wrong = boxes::in_parallel(&cuts, |(fault, comes)| {
         let case = Case::restored(&scene);
         if !comes && case.run(&["finish"], None).code != Some(0) {

@@ -11,6 +11,7 @@ mod common;
 mod targets;
 
 use common::archives::{RawTar, gzip, zstd};
+use common::cases::number;
 use common::repositories::*;
 use lifeboat::formats::borg::compression::{Length, Unpacker};
 use lifeboat::formats::borg::envelope::{Mode, Opener};
@@ -82,10 +83,6 @@ fn change(seeds: &[Vec<u8>], numbers: &mut Numbers) -> Vec<u8> {
         input.truncate(LONGEST);
     }
     input
-}
-
-fn number(name: &str, usual: u64) -> u64 {
-    std::env::var(name).ok().map_or(usual, |text| text.parse().unwrap())
 }
 
 /// Tries a parser of `targets.rs`.

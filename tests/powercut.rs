@@ -9,6 +9,7 @@
 mod common;
 
 use common::boxes::*;
+use common::cases::number;
 use common::disks::{self, Kernel};
 use common::ends::Ends;
 use common::recorder::{Medium, Recorder, cannot_record};
@@ -17,10 +18,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
-
-fn number(name: &str, otherwise: usize) -> usize {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
-}
 
 /// A filesystem and how it is made.
 struct Kind {

@@ -8,6 +8,7 @@
 mod common;
 
 use common::boxes::*;
+use common::cases::number;
 use common::ends::Ends;
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,7 +21,7 @@ fn directories_that_are_swapped_for_links_during_a_restore_lead_nowhere() {
     if cannot_run() {
         return;
     }
-    let many = std::env::var("LIFEBOAT_RACES").ok().and_then(|text| text.parse().ok()).unwrap_or(20);
+    let many = number("LIFEBOAT_RACES", 20);
     let ends = Ends::new();
     let outside = ends.scene.dir.path().join("outside");
     // Names that a writer would look for below a directory of the staging area.

@@ -83,32 +83,27 @@ fn check_one(borg: &Borg, mode: &str, compression: &str, tree: &Path) {
     assert_eq!(entries.len(), walkdir::WalkDir::new(tree).min_depth(1).into_iter().count());
 }
 
-#[test]
-fn every_mode_gives_everything_back() {
-    let tree = tempfile::tempdir().unwrap();
-    rich_tree(tree.path());
-    for borg in borgs() {
-        for mode in MODES {
-            for compression in ["lz4", "auto,zstd,3"] {
-                println!("{borg:?} {mode} {compression}");
-                check_one(&borg, mode, compression, tree.path());
-            }
-        }
+/// Every mode with every compression when `LIFEBOAT_ALL=1`. Else each mode once and each compression once, with every borg
+/// in other pairs: what encrypts and what shrinks are layers of their own, and it is borg itself that takes the time.
+fn pairs(nth: usize) -> Vec<(&'static str, &'static str)> {
+    if common::cases::all() {
+        return MODES.iter().flat_map(|mode| COMPRESSIONS.map(|compression| (*mode, compression))).collect();
     }
+    let turned = COMPRESSIONS.into_iter().cycle().skip(nth * 2);
+    MODES.into_iter().zip(turned).collect()
 }
 
 #[test]
-fn every_compression_gives_everything_back() {
+fn every_mode_and_every_compression_gives_everything_back() {
     let tree = tempfile::tempdir().unwrap();
     rich_tree(tree.path());
-    for borg in borgs() {
-        for mode in ["none", "repokey"] {
-            // Borg 1.1 hides no lengths.
-            let known = |compression: &&str| !compression.starts_with("obfuscate") || borg.version() >= vec![1, 2];
-            for compression in COMPRESSIONS.into_iter().filter(known) {
-                println!("{borg:?} {mode} {compression}");
-                check_one(&borg, mode, compression, tree.path());
-            }
+    for (nth, borg) in borgs().iter().enumerate() {
+        // Borg 1.1 hides no lengths.
+        let hides = borg.version() >= vec![1, 2];
+        for (mode, compression) in pairs(nth) {
+            let compression = if compression.starts_with("obfuscate") && !hides { "lz4" } else { compression };
+            println!("{borg:?} {mode} {compression}");
+            check_one(borg, mode, compression, tree.path());
         }
     }
 }

@@ -4,6 +4,7 @@
 
 pub mod archives;
 pub mod boxes;
+pub mod cases;
 pub mod crafted;
 pub mod disks;
 pub mod ends;

@@ -1,12 +1,15 @@
 //! The power is cut at every point.
 
 use super::*;
+use common::cases::{report, sample};
 
-/// Which part of the cases runs: all with `LIFEBOAT_ALL=1`, else every `step`-th.
-fn sample<T: Clone>(all: &[T], step: usize) -> Vec<T> {
-    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<usize>().ok()).unwrap_or(0);
-    let step = if number("LIFEBOAT_ALL") == 1 { 1 } else { step };
-    all.iter().skip(number("LIFEBOAT_SEED") % step).step_by(step).cloned().collect()
+/// The power is cut during `command`, at that point.
+fn cut(case: &Case, command: &str, name: &str, hit: u64) -> Result<(), String> {
+    let run = case.run(&[command], Some(&format!("{name}:{hit}:kill")));
+    match run.code {
+        None => Ok(()),
+        Some(code) => Err(format!("{name}:{hit}: was not killed but ended with {code}: {}", run.stderr)),
+    }
 }
 
 #[test]
@@ -17,32 +20,18 @@ fn power_cut_at_any_point_of_the_work_is_gone_on_from_and_undone() {
     let (begun, scene) = (Instant::now(), scene());
     let whole = Case::new(&scene);
     let fresh = live_of(&whole);
-    let trace = scene.dir.path().join("finish-trace");
-    ok(&whole.traced(&["finish"], None, Some(&trace)));
+    let points = scene.points(|trace| whole.traced(&["finish"], None, Some(trace)));
     whole.is_finished().unwrap();
     let done = live_of(&whole);
     assert_ne!(fresh, done);
     ok(&whole.run(&["undo"], None));
     let undone = live_of(&whole);
-    let mut hits = std::collections::BTreeMap::new();
-    let points: Vec<(String, u64)> = fs::read_to_string(&trace)
-        .unwrap()
-        .lines()
-        .map(|name| {
-            let hit: &mut u64 = hits.entry(name.to_owned()).or_default();
-            *hit += 1;
-            (name.to_owned(), *hit)
-        })
-        .collect();
     assert!(points.len() > 60, "{} points", points.len());
     let cases = sample(&points, 5);
     let wrong = in_parallel(&cases, |(name, hit)| {
         let case = Case::new(&scene);
         let about = |what: String| Err(format!("{name}:{hit}: {what}"));
-        let cut = case.run(&["finish"], Some(&format!("{name}:{hit}:kill")));
-        if cut.code.is_some() {
-            return about(format!("was not killed but ended with {:?}: {}", cut.code, cut.stderr));
-        }
+        cut(&case, "finish", name, *hit)?;
         // systemd's ExecStopPost, or the next boot.
         case.machine(&json!({"up": true}));
         let mut last = None;
@@ -68,19 +57,7 @@ fn power_cut_at_any_point_of_the_work_is_gone_on_from_and_undone() {
         }
         Ok(())
     });
-    println!(
-        "kill during finish, then finish and undo: {} of {} cases in {:.1} s",
-        cases.len(),
-        points.len(),
-        begun.elapsed().as_secs_f32()
-    );
-    assert!(
-        wrong.is_empty(),
-        "{} of {} went wrong:\n{}",
-        wrong.len(),
-        cases.len(),
-        wrong[..wrong.len().min(12)].join("\n")
-    );
+    report("kill during finish, then finish and undo", begun, cases.len(), points.len(), &wrong);
 }
 
 #[test]
@@ -95,27 +72,13 @@ fn power_cut_at_any_point_of_undoing_on_the_running_box_ends_in_old_data() {
         case
     };
     let whole = prepared();
-    let trace = scene.dir.path().join("undo-trace");
-    ok(&whole.traced(&["undo"], None, Some(&trace)));
+    let points = scene.points(|trace| whole.traced(&["undo"], None, Some(trace)));
     let undone = live_of(&whole);
-    let mut hits = std::collections::BTreeMap::new();
-    let points: Vec<(String, u64)> = fs::read_to_string(&trace)
-        .unwrap()
-        .lines()
-        .map(|name| {
-            let hit: &mut u64 = hits.entry(name.to_owned()).or_default();
-            *hit += 1;
-            (name.to_owned(), *hit)
-        })
-        .collect();
     let cases = sample(&points, 13);
     let wrong = in_parallel(&cases, |(name, hit)| {
         let case = prepared();
         let about = |what: String| Err(format!("{name}:{hit}: {what}"));
-        let cut = case.run(&["undo"], Some(&format!("{name}:{hit}:kill")));
-        if cut.code.is_some() {
-            return about(format!("was not killed but ended with {:?}: {}", cut.code, cut.stderr));
-        }
+        cut(&case, "undo", name, *hit)?;
         // The box goes on by itself with what was begun; what was not begun, somebody asks for again.
         if hit % 2 == 1 {
             case.machine(&json!({"up": true}));
@@ -128,19 +91,7 @@ fn power_cut_at_any_point_of_undoing_on_the_running_box_ends_in_old_data() {
         }
         Ok(())
     });
-    println!(
-        "kill during undo, then undo: {} of {} cases in {:.1} s",
-        cases.len(),
-        points.len(),
-        begun.elapsed().as_secs_f32()
-    );
-    assert!(
-        wrong.is_empty(),
-        "{} of {} went wrong:\n{}",
-        wrong.len(),
-        cases.len(),
-        wrong[..wrong.len().min(12)].join("\n")
-    );
+    report("kill during undo, then undo", begun, cases.len(), points.len(), &wrong);
 }
 
 /// What btrfs may show after the power was cut in the middle of a move: one file at both of its names.
