@@ -280,8 +280,10 @@ class Box:
         if came['here']:
             lines.append(f'Here before, and left as it is: {", ".join(came["here"])}.')
         lines += came['notes']
+        # With any other sign in it, FreedomBox finds no address to dismiss it at, and shows an error in place of each page.
+        name = f'lifeboat-{kind}'.replace('_', '-')
         module('notification').Notification.update_or_create(
-            id=f'lifeboat-{kind}', app_id=part.APP, severity='error' if failed else 'info', title=part.TITLE,
+            id=name, app_id=part.APP, severity='error' if failed else 'info', title=part.TITLE,
             message=' '.join(lines).replace('{', '(').replace('}', ')'), actions=[{'type': 'dismiss'}], group='admin',
             dismissed=False)
         return came

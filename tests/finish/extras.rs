@@ -102,6 +102,6 @@ fn where_an_app_was_given_up_no_schedule_starts_and_an_older_freedombox_takes_on
     let freedombox = case.freedombox();
     assert_eq!((&freedombox["hostname"], &freedombox["domain"]), (&json!("oldbox"), &json!("example.org")));
     assert_eq!(freedombox["storages"]["u1"]["schedule"]["enabled"], false);
-    let note = &freedombox["notifications"]["lifeboat-backup_locations"]["message"];
+    let note = &freedombox["notifications"]["lifeboat-backup-locations"]["message"];
     assert!(note.as_str().unwrap().contains("are switched off"), "{note}");
 }
