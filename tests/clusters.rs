@@ -9,6 +9,7 @@ mod common;
 
 use common::boxes::{self, APPS, Scene, put, sh};
 use common::running::{Case, give_to_plinth, make_old, old_of};
+use lifeboat::model::cluster;
 use serde_json::json;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -161,6 +162,15 @@ impl Case<'_> {
         case
     }
 
+    /// Finishes on a machine that has no PostgreSQL of its own.
+    fn finish_without_postgresql(&self) -> boxes::Run {
+        let hide = "mount -t tmpfs none /usr/lib/postgresql && exec \"$0\" \"$@\"";
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", hide, env!("CARGO_BIN_EXE_lifeboat"), "finish", "--onto"]);
+        command.arg(self.root()).env("LIFEBOAT_PROGRAMS", self.dir.join("bin")).env("LIFEBOAT_RUNNING", self.root());
+        boxes::Run::of(&mut command, None, None)
+    }
+
     fn parked(&self) -> PathBuf {
         self.root().join("var/lib/lifeboat/parked/databases/var/lib")
     }
@@ -202,6 +212,88 @@ fn what_postgresql_held_when_the_old_box_stopped_comes_to_the_new_one_without_a_
     assert_eq!(undone.code, Some(0), "{} {}", undone.stderr, undone.json);
     assert_eq!(case.rows_of("miniflux"), "empty\n");
     assert!(!case.root().join("var/lib/lifeboat/parked").exists());
+}
+
+/// Puts what of this machine's PostgreSQL an installed system has into the old box.
+fn install_postgresql(old: &Path, version: u32) {
+    sh(&format!(
+        "cd /; own=usr/lib/postgresql/{version}; add() {{ cp -L --parents \"$@\" '{old}'; }}
+         for file in bin/sh bin/cat bin/chmod bin/grep bin/rm bin/tail $own/bin/postgres $own/bin/pg_ctl $own/bin/psql \
+             $own/bin/pg_dump $own/lib/*.so; do
+             add $file; ldd $file | grep -o '/[^ ]*' | while read -r library; do add $library; done
+         done
+         cp -aL --parents usr/share/postgresql/{version} usr/lib/locale/C.utf8 '{old}'
+         cp -a '{old}/usr/lib/locale/C.utf8' '{old}/usr/lib/locale/de_DE.utf8'",
+        old = old.display()
+    ));
+}
+
+#[test]
+fn a_box_without_that_version_of_postgresql_reads_its_files_with_the_old_programs() {
+    let Some((version, bin)) = postgresql().filter(|_| !cannot_run()) else { return };
+    if std::env::consts::ARCH != "x86_64" {
+        return eprintln!("SKIPPED: the boxes of the tests are for amd64");
+    }
+    let cluster = format!("var/lib/postgresql/{version}/main");
+    let scene = scene(|old| {
+        of_postgresql(&bin, &old.join(&cluster));
+        install_postgresql(old, version);
+    });
+    let before = boxes::take(&old_of(&scene), &|_| true);
+    // A Debian that has another version, whichever this machine has.
+    let other_release = |case: &Case| put(&case.root(), "etc/os-release", "ID=debian\nVERSION_CODENAME=forky\n");
+
+    let case = Case::new(&scene);
+    other_release(&case);
+    case.move_over(&["--apps", "miniflux"]);
+    let done = case.finish_without_postgresql();
+    assert_eq!(done.code, Some(0), "{} {}", done.stderr, done.json);
+    assert_eq!(imported(&bin, &case.rows_of("miniflux")), format!("501|501\n{LATEST}\n"));
+    case.is_clean();
+    assert_eq!(boxes::difference(&before, &boxes::take(&old_of(&scene), &|_| true)), "");
+    assert_eq!(case.run(&["commit"], None).code, Some(0));
+    assert!(!case.parked().exists(), "nobody needs the programs any more");
+    drop(case);
+
+    // Without them it is said what cannot be read, and what can be done.
+    let case = Case::new(&scene);
+    other_release(&case);
+    case.move_over(&["--apps", "miniflux"]);
+    let programs = case.parked().join(format!("postgresql/{version}/programs-amd64"));
+    assert!(programs.join("bin/sh").exists());
+    let languages = fs::read_dir(programs.join("usr/lib/locale")).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(languages.collect::<Vec<_>>(), ["C.utf8"], "no other language is in the databases");
+    fs::remove_dir_all(&programs).unwrap();
+    let done = case.finish_without_postgresql();
+    let app = Case::app(&done, "miniflux");
+    assert_eq!(app["stand"], "not-restored", "{} {app}", done.stderr);
+    let why = app["why"].as_str().unwrap();
+    assert!(
+        why.contains(&format!("files of PostgreSQL {version}")) && why.contains("start the old box once more"),
+        "{why}"
+    );
+    drop(case);
+
+    // Programs for another processor stay behind, which is said; and so do those of the version that the box's Debian has.
+    let planned = |change: &dyn Fn(&Path)| {
+        let case = Case::new(&scene);
+        change(&case.root());
+        let plan = case.old(&["plan", "--apps", "miniflux"]).json;
+        let steps = plan["steps"].to_string();
+        assert!(steps.contains(&format!("\"{cluster}\"")), "{plan}");
+        (steps.contains("/programs-amd64"), plan["apps"].to_string().contains("for another processor"))
+    };
+    let release = |name: &str| format!("ID=debian\nVERSION_CODENAME={name}\n");
+    let to_arm = |root: &Path| sh(&format!("sed -i s/amd64/arm64/ '{}'", root.join("var/lib/dpkg/status").display()));
+    assert_eq!(planned(&|root| put(root, "etc/os-release", release("forky"))), (true, false));
+    for suite in ["bookworm", "trixie"].into_iter().filter(|suite| cluster::version_in(suite) == Some(version)) {
+        assert_eq!(planned(&|root| put(root, "etc/os-release", release(suite))), (false, false));
+    }
+    let arm = planned(&|root| {
+        put(root, "etc/os-release", release("forky"));
+        to_arm(root);
+    });
+    assert_eq!(arm, (false, true));
 }
 
 #[test]

@@ -11,6 +11,10 @@ use crate::model::path::RelPath;
 use crate::model::plan::{Action, LeftOut, Road};
 use std::collections::BTreeSet;
 
+/// Why the old system's server stays there.
+const OTHER_PROCESSOR: &str = "these programs are for another processor; the databases in the files of this version can \
+                               only be read where the box gets the same one";
+
 /// Whether an app's database comes from its server's own files: they are in the archive, and its dump is missing, not
 /// whole, or older than they are.
 pub(super) fn recovers(input: &Input, archived: &ArchivedApp, spoiled: &BTreeSet<AppId>) -> bool {
@@ -35,9 +39,15 @@ fn clusters<'a>(input: &Input<'a>, engine: Engine) -> impl Iterator<Item = &'a R
     let held = input.summary.apps.iter().find(|app| app.name == AppId::databases());
     held.into_iter().flat_map(|held| &held.paths).filter(move |path| {
         cluster::engine(path) == Some(engine)
+            && cluster::programs_for(path).is_none()
             && contents.root(path).is_some_and(|content| content.entries > 0)
             && ground.sites.get(path).is_some_and(|site| site.refusal.is_none())
     })
+}
+
+/// Whether the box's Debian has these programs itself.
+fn has(input: &Input, programs: &RelPath) -> bool {
+    cluster::version(programs) == cluster::version_in(&input.installation.suite)
 }
 
 /// Adds the files that apps of the draft need, after these; damaged ones only to say that they stay behind.
@@ -58,6 +68,15 @@ pub(super) fn add(input: &Input, archived: &ArchivedApp, is_spoiled: bool, draft
         let (Some(content), Some(site)) = (input.contents.root(path), input.ground.sites.get(path)) else { continue };
         if !is_needed || content.entries == 0 {
             continue;
+        }
+        if let Some(architecture) = cluster::programs_for(path) {
+            if has(input, path) {
+                continue;
+            }
+            if architecture != input.installation.architecture {
+                app.left_out.push(LeftOut { path: path.clone(), reason: OTHER_PROCESSOR.into(), lost: false });
+                continue;
+            }
         }
         if let Some(reason) = site.refusal.clone() {
             app.left_out.push(LeftOut { path: path.clone(), reason, lost: false });

@@ -5,6 +5,10 @@
 //! with the rights of its user; when it ends or Lifeboat does, everything that it started ends. Never touches the box's
 //! own server or clusters, and never the parked files: each attempt has a new copy. Only a dump that was written to its
 //! end is kept.
+//!
+//! Where the box has no PostgreSQL of that version, the old system's own programs came along and are that server, in a
+//! root directory of their own. They can do no more than the dump can: FreedomBox gives dumps to PostgreSQL's client as
+//! the same user, with the network, and a dump may name programs as well.
 
 use super::app::Trouble;
 use super::machine::{Machine, last_words};
@@ -100,7 +104,8 @@ fn name(app: &AppPlan) -> Vec<u8> {
 /// brought it there.
 fn steps(restore: &Restore, engine: Engine) -> Vec<Step> {
     let steps = restore.parked_steps(&crate::model::app::AppId::databases()).into_iter();
-    let mut steps: Vec<Step> = steps.filter(|step| cluster::engine(&step.destination) == Some(engine)).collect();
+    let is_cluster = |path: &RelPath| cluster::engine(path) == Some(engine) && cluster::programs_for(path).is_none();
+    let mut steps: Vec<Step> = steps.filter(|step| is_cluster(&step.destination)).collect();
     steps.sort_by_key(|step| std::cmp::Reverse(cluster::version(&step.destination)));
     steps
 }
@@ -120,13 +125,11 @@ fn read(
         Err(Trouble::Never(format!("the files of its old server hold {what}; {}", kept_at(restore, app))))
     })?;
     let never = |why: String| Trouble::Never(format!("{why}; {}", kept_at(restore, app)));
-    let (script, user, mut args) = match database.engine {
-        Engine::Postgresql => (POSTGRESQL, "postgres", vec![postgresql(machine, &files).map_err(never)?]),
-        Engine::Mysql => {
-            mariadb(machine, &files).map_err(never)?;
-            (MARIADB, "mysql", Vec::new())
-        }
+    let (script, user, server) = match database.engine {
+        Engine::Postgresql => (POSTGRESQL, "postgres", postgresql(restore, machine, &files).map_err(never)?),
+        Engine::Mysql => (MARIADB, "mysql", mariadb(machine, &files).map_err(never)?),
     };
+    let mut args: Vec<String> = server.bin.into_iter().collect();
     args.extend(database.names.iter().cloned());
     let kept = restore.kept()?;
     let working = || doing(format!("reading the database of '{}'", app.name));
@@ -145,7 +148,9 @@ fn read(
         .chain(["--fork", "--kill-child", "--", "sh", "-c", PRIVATE, "sh"])
         .map(OsString::from)
         .collect();
-    words.extend([machine.at.join(path.as_path()).into_os_string(), at.into_os_string(), user.into(), script.into()]);
+    words.extend([machine.at.join(path.as_path()).into_os_string(), at.into_os_string(), user.into()]);
+    let brought = server.brought.map(|path| machine.at.join(path.as_path()).into_os_string());
+    words.extend([brought.unwrap_or_default(), script.into()]);
     words.extend(args.into_iter().map(OsString::from));
     let words: Vec<&OsStr> = words.iter().map(OsString::as_os_str).collect();
     let output = machine.commands.run("timeout", &words).map_err(working())?;
@@ -206,23 +211,46 @@ fn refuse_links(files: &Dir, depth: usize) -> io::Result<Option<String>> {
     Ok(None)
 }
 
-/// The folder with the programs that read these files.
-fn postgresql(machine: &Machine, files: &Dir) -> Result<String, String> {
+/// What reads a server's files.
+#[derive(Debug, Default)]
+struct Server {
+    /// The folder with its programs, where the script has to know it.
+    bin: Option<String>,
+    /// The root directory that holds them, where they came along.
+    brought: Option<RelPath>,
+}
+
+/// The programs that read these files: the box's own, else those that came along.
+fn postgresql(restore: &Restore, machine: &Machine, files: &Dir) -> Result<Server, String> {
     let version = text(files, b"PG_VERSION").ok_or("the files of the old PostgreSQL do not say their version")?;
     let version: u32 =
         version.trim().parse().map_err(|_| "the files of the old PostgreSQL do not say their version")?;
     let bin = format!("{VERSIONS}/{version}/bin");
-    match machine.run(&format!("{bin}/postgres"), &["--version"]) {
-        Ok(Output { status: Some(0), .. }) => Ok(bin),
-        _ => Err(format!(
-            "its database is in files of PostgreSQL {version}, and only that version reads them: install the package \
-             postgresql-{version} on the box, or let the old box make a backup"
+    if let Ok(Output { status: Some(0), .. }) = machine.run(&format!("{bin}/postgres"), &["--version"]) {
+        return Ok(Server { bin: Some(bin), brought: None });
+    }
+    let bin_there = bin.trim_start_matches('/');
+    let brought = restore.parked_steps(&crate::model::app::AppId::databases()).into_iter().find(|step| {
+        let is_for = cluster::programs_for(&step.destination).is_some();
+        let server = step.place().join(format!("{bin_there}/postgres").as_bytes());
+        let has_server = || server.is_ok_and(|path| matches!(restore.root().stat(&path), Ok(Some(_))));
+        is_for && cluster::version(&step.destination) == Some(version) && has_server()
+    });
+    match brought {
+        Some(step) => {
+            (machine.talk)(&format!("the box has no PostgreSQL {version}: using the programs of the old system"));
+            Ok(Server { bin: Some(bin), brought: Some(step.place()) })
+        }
+        None => Err(format!(
+            "its database is in files of PostgreSQL {version}, only that version reads them, and neither the box nor the \
+             old disk has it for this processor: install the package postgresql-{version} on the box where its Debian \
+             has one, or start the old box once more and make a backup there"
         )),
     }
 }
 
 /// MariaDB reads what older versions wrote.
-fn mariadb(machine: &Machine, files: &Dir) -> Result<(), String> {
+fn mariadb(machine: &Machine, files: &Dir) -> Result<Server, String> {
     let said = machine.run("mariadbd", &["--version"]).ok().filter(|output| output.status == Some(0));
     let said = said.ok_or("its database is in files of MariaDB, and the box has no MariaDB")?;
     let said = String::from_utf8_lossy(&said.stdout).into_owned();
@@ -233,7 +261,7 @@ fn mariadb(machine: &Machine, files: &Dir) -> Result<(), String> {
             "its database is in files of MariaDB {}.{}, and the box has {}.{}, which does not read newer ones",
             wrote.0, wrote.1, own.0, own.1
         )),
-        _ => Ok(()),
+        _ => Ok(Server::default()),
     }
 }
 

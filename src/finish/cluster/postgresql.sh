@@ -16,6 +16,8 @@ unix_socket_directories = '/mnt'
 fsync = off
 autovacuum = off
 shared_buffers = 16MB
+dynamic_shared_memory_type = mmap
+jit = off
 max_connections = 10
 max_prepared_transactions = 10
 END

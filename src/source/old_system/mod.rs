@@ -1,13 +1,14 @@
 //! The disk of an installed FreedomBox as an archive: what its own backup would hold, read from the disk itself.
 //!
 //! Owns which files that are, under the names of their owners there, and what FreedomBox would have written beside them:
-//! the manifest and the settings of apps. Never writes, never replays a journal onto the disk, and never starts a
-//! program of that system: what only its running services could tell is named as missing.
+//! the manifest and the settings of apps. Never writes, never replays a journal onto the disk, and starts no program of
+//! that system: what only its running services could tell is named as missing.
 
 mod clusters;
 mod extras;
 mod manifest;
 mod names;
+mod programs;
 mod tree;
 mod walk;
 
@@ -31,6 +32,7 @@ use crate::sys::file::ForeignRoot;
 use crate::sys::host::Host;
 use crate::sys::mount::Extent;
 use names::People;
+use programs::Programs;
 use std::io;
 use std::path::{Path, PathBuf};
 use tree::{Mounted, Tree, Unmounted};
@@ -65,6 +67,8 @@ struct OldSystem {
     has_folders: bool,
     /// The database servers' own files that are handed out as well.
     databases: Vec<RelPath>,
+    /// The programs that these files need, handed out beside them.
+    programs: Vec<Programs>,
     /// Files that FreedomBox's backup would have written before, with their content.
     made: Vec<(RelPath, Vec<u8>)>,
     time: Mtime,
@@ -160,9 +164,23 @@ impl OldSystem {
         let times = signs.filter_map(|path| tree.find(&path).ok()?.map(|node| tree.stat(&node).mtime));
         let time = times.max().unwrap_or_default();
         let id = SYSTEM.parse().map_err(io::Error::other)?;
-        let (root, has_folders, databases) = (root.clone(), false, Vec::new());
+        let (root, has_folders, databases, programs) = (root.clone(), false, Vec::new(), Vec::new());
         let size = None;
-        Ok(OldSystem { id, root, system, people, apps, extras, has_folders, databases, made, time, findings, size })
+        Ok(OldSystem {
+            id,
+            root,
+            system,
+            people,
+            apps,
+            extras,
+            has_folders,
+            databases,
+            programs,
+            made,
+            time,
+            findings,
+            size,
+        })
     }
 
     fn name(&self) -> String {
@@ -187,6 +205,7 @@ impl OldSystem {
 
     fn walk<T: Tree>(
         &self,
+        files: &dyn Files,
         tree: &T,
         visitor: &mut dyn Visitor,
         progress: &dyn Progress,
@@ -198,7 +217,10 @@ impl OldSystem {
         for (path, content) in &self.made {
             // Settings may hold passwords.
             let mode = if path.as_bytes() == MANIFEST.as_bytes() { 0o644 } else { 0o600 };
-            walk.made(path, mode, self.time, content)?;
+            walk.made(path, mode, self.time, Some(content))?;
+        }
+        for programs in &self.programs {
+            programs.each(files, &mut |path, content| walk.made(path, 0o755, self.time, content))?;
         }
         let bytes = walk.bytes;
         Ok((walk.into_findings(&self.name()), bytes))
@@ -234,12 +256,13 @@ impl Archive for OldSystem {
         let (findings, bytes) = match &self.root {
             Root::Directory(path) => {
                 let root = ForeignRoot::open(path).map_err(|error| ReadError::Io(error.source))?;
-                self.walk(&Mounted(root), visitor, progress)?
+                let tree = Mounted(root);
+                self.walk(&tree.0, &tree, visitor, progress)?
             }
-            Root::Volume(extent) => {
-                with_filesystem(extent, |filesystem| Ok(self.walk(&Unmounted(filesystem), visitor, progress)))
-                    .map_err(ReadError::Io)??
-            }
+            Root::Volume(extent) => with_filesystem(extent, |filesystem| {
+                Ok(self.walk(filesystem, &Unmounted(filesystem), visitor, progress))
+            })
+            .map_err(ReadError::Io)??,
         };
         self.size = Some(bytes);
         let findings = self.findings.iter().cloned().chain(findings).collect();
@@ -258,18 +281,23 @@ impl Archive for OldSystem {
 
     fn add_databases(&mut self, apps: Option<&[AppId]>) -> Vec<RelPath> {
         let asked = self.apps.iter().filter(|app| apps.is_none_or(|apps| apps.contains(&app.name)));
+        let look = |files: &dyn Files, needed: Vec<RelPath>| {
+            let programs = programs::of(files, &needed, &self.system.architecture);
+            (needed, programs)
+        };
         let found = match &self.root {
             Root::Directory(path) => ForeignRoot::open(path).map(|root| {
                 let tree = Mounted(root);
-                clusters::needed(&tree.0, &tree, asked, self.time)
+                look(&tree.0, clusters::needed(&tree.0, &tree, asked, self.time))
             }),
             Root::Volume(extent) => Ok(with_filesystem(extent, |filesystem| {
-                Ok(clusters::needed(filesystem, &Unmounted(filesystem), asked, self.time))
+                Ok(look(filesystem, clusters::needed(filesystem, &Unmounted(filesystem), asked, self.time)))
             })
             .unwrap_or_default()),
         };
         // A disk that cannot be read any more says so when it is read.
-        self.databases = found.unwrap_or_default();
+        (self.databases, self.programs) = found.unwrap_or_default();
+        self.databases.extend(self.programs.iter().map(|programs| programs.root.clone()));
         self.size = None;
         self.databases.clone()
     }

@@ -55,12 +55,21 @@ impl<'w, T: Tree> Walk<'w, T> {
         }
     }
 
-    /// Visits a file that is not on the disk in this form.
-    pub(super) fn made(&mut self, path: &RelPath, mode: u32, mtime: Mtime, content: &[u8]) -> Result<(), ReadError> {
+    /// Visits a file, or without content a folder, that is not on the disk in this form.
+    pub(super) fn made(
+        &mut self,
+        path: &RelPath,
+        mode: u32,
+        mtime: Mtime,
+        content: Option<&[u8]>,
+    ) -> Result<(), ReadError> {
         let root = || Some(b"root".to_vec());
         let entry = Entry {
             path: path.clone(),
-            kind: EntryKind::File { size: content.len() as u64, sparse: false },
+            kind: match content {
+                Some(content) => EntryKind::File { size: content.len() as u64, sparse: false },
+                None => EntryKind::Directory,
+            },
             mode,
             owner: Owner { uid: 0, gid: 0, user: root(), group: root() },
             mtime,
@@ -69,11 +78,9 @@ impl<'w, T: Tree> Walk<'w, T> {
             acl_default: None,
             fingerprint: None,
         };
-        let mut content = content;
-        let visited = if self.visitor.needs_content(&entry) {
-            self.visitor.visit(&entry, &mut content)
-        } else {
-            self.visitor.visit(&entry, &mut io::empty())
+        let visited = match content {
+            Some(mut content) if self.visitor.needs_content(&entry) => self.visitor.visit(&entry, &mut content),
+            _ => self.visitor.visit(&entry, &mut io::empty()),
         };
         self.went(visited, &entry, None)
     }
