@@ -1,20 +1,19 @@
 """What may happen to a box while it finishes a restore: cut power, no network, packages that are gone, the job again."""
 
-import contextlib
 import json
 import os
 import random
 import shutil
-import sqlite3
 import statistics
 import time
 
 import chain
 import judge
+import moving
 import packages
 import rescue
 import sources
-from box import ADMIN, PASSWORD, Box
+from box import ADMIN, Box
 from sources import say
 
 
@@ -235,95 +234,4 @@ def time_five(source, onto, apps, rounds, folder):
     return 0
 
 
-# A network of the old box, which every box has one of by the same name, and one that it joined.
-NETWORKS = {
-    "wan.nmconnection": "[connection]\nid=FreedomBox WAN\nuuid=0a0a0a0a-0000-4000-8000-000000000001\ntype=ethernet\n"
-                        "interface-name=eth9\n\n[ipv4]\naddress1=10.9.8.7/24\nmethod=manual\n",
-    "home.nmconnection": "[connection]\nid=Home\nuuid=0a0a0a0a-0000-4000-8000-000000000002\ntype=wifi\n\n[wifi]\n"
-                         "ssid=Home\n\n[wifi-security]\nkey-mgmt=wpa-psk\npsk=of-the-neighbours\n",
-}
-LOCATIONS = {"old-one": {"uuid": "old-one", "path": "/media/USB/FreedomBoxBackups", "storage_type": "disk",
-                         "added_by_module": "backups", "credentials": {"encryption_passphrase": "words of the old box"},
-                         "schedule": {"enabled": True, "daily_to_keep": 5, "weekly_to_keep": 3, "monthly_to_keep": 3,
-                                      "run_at_hour": 2, "unselected_apps": []}}}
-
-
-# What Samba has of her password.
-SAMBA = ("from samba.samba3 import param, passdb; param.get_context().load('/etc/samba/smb.conf');"
-         "print(passdb.PDB('tdbsam').getsampwnam('alice').nt_passwd.hex())")
-
-
-def keep(root, key, value):
-    """Puts a value into the store of a stopped box, as FreedomBox keeps such: JSON inside of JSON."""
-    with contextlib.closing(sqlite3.connect(root / "var/lib/plinth/plinth.sqlite3")) as database:
-        tables = {row[0] for row in database.execute("select name from sqlite_master")}
-        store = next(name for name in ("freedombox_kvstore", "plinth_kvstore") if name in tables)
-        database.execute(f"insert or replace into {store} (key, value_json) values (?, ?)", (key, json.dumps(json.dumps(value))))
-        database.commit()
-
-
-def kept(box, key):
-    """A value of a running box's store."""
-    query = ("import json, sqlite3; d = sqlite3.connect('/var/lib/plinth/plinth.sqlite3');"
-             "t = {r[0] for r in d.execute('select name from sqlite_master')};"
-             "s = next(n for n in ('freedombox_kvstore', 'plinth_kvstore') if n in t);"
-             f"r = d.execute('select value_json from ' + s + ' where key = ?', ('{key}',)).fetchone();"
-             "print(json.loads(r[0]) if r else 'null')")
-    return json.loads(box.ask("python3", "-c", query) or "null")
-
-
-def move(source, onto, _apps, _seed):
-    """From an old box's disk onto a new one: people with their passwords, names, networks, backup locations."""
-    old, box = Box.new("scenario-old", source, booted=True), Box.new("scenario-move", onto, booted=True)
-    old.start()
-    old.wait_for_service()
-    old.product("person", "alice", "Words-of-Alice-1", ADMIN, PASSWORD, capture_output=True)
-    samba = old.ask("python3", "-c", SAMBA)
-    old.stop()
-    for name, text in NETWORKS.items():
-        place = old.root / "etc/NetworkManager/system-connections" / name
-        place.write_text(text)
-        place.chmod(0o600)
-    (old.root / "etc/hostname").write_text("oldbox\n")
-    keep(old.root, "network_storage", LOCATIONS)
-    if source == "23.6.2":
-        (old.root / "etc/hosts").write_text("127.0.0.1 localhost\n127.0.1.1 oldbox.example.org oldbox\n")
-    else:
-        keep(old.root, "domains", ["example.org"])
-    words = ["--from", old.root, "--onto", box.root, "--extras", "accounts,names,networks,backup-locations"]
-    plan = rescue.lifeboat("plan", *words)
-    print("extras:", {one["extra"]: one["names"] for one in plan["extras"]})
-    rescue.lifeboat("restore", *words, "--consent", plan["id"])
-    waiting = [box.root / f"var/lib/lifeboat/{one['extra']}.json" for one in plan["extras"]]
-    rescue.start(box)
-    box.wait(lambda: not any(path.exists() for path in waiting) and rescue.is_idle(box), 1500, "bring everything over", pause=3)
-    box.wait_for_service()
-    connections = dict(
-        line.rsplit(":", 1) for line in box.ask("nmcli", "--terse", "--fields", "NAME,AUTOCONNECT", "connection").splitlines()
-    )
-    ldap = ["ldapwhoami", "-x", "-D", "uid=alice,ou=users,dc=thisbox", "-w", "Words-of-Alice-1", "-H", "ldap://localhost"]
-    held = [
-        ("alice logs in with her password", "alice" in box.ask(*ldap)),
-        ("she is in her group", "admin" in box.ask("id", "--name", "--groups", "alice").split()),
-        ("her password for Samba came", samba and samba == box.ask("python3", "-c", SAMBA)),
-        ("the box has the old name", box.ask("hostnamectl", "hostname", "--static") == "oldbox"),
-        ("FreedomBox has the domain", kept(box, "domains") == ["example.org"] or onto == "23.6.2"),
-        ("the network of the same name came switched off", connections.get("FreedomBox WAN (old box)") == "no"),
-        ("the box's own network stays as it is", connections.get("FreedomBox WAN") == "yes"),
-        ("the Wi-Fi may connect", connections.get("Home") == "yes"),
-        ("FreedomBox has the backup location", (kept(box, "network_storage") or {}).get("old-one") == LOCATIONS["old-one"]),
-        ("who was here logs in", ADMIN in box.ask("id", "--name", "--user", ADMIN)),
-    ]
-    for name, holds in held:
-        print(f"{'ok    ' if holds else 'BROKEN'} {name}")
-    print(rescue.report(box))
-    good = all(holds for _, holds in held)
-    box.stop()
-    if good:
-        box.remove()
-        old.remove()
-    print(f"{'PASS' if good else 'FAIL'}: what no backup holds, from {source} onto {onto}")
-    return 0 if good else 1
-
-
-SCENARIOS = {"cut": cut, "offline": offline, "again": again, "gone": gone, "undo": undo, "move": move}
+SCENARIOS = {"cut": cut, "offline": offline, "again": again, "gone": gone, "undo": undo, "move": moving.move}
