@@ -373,7 +373,7 @@ fn transcripts() -> String {
 #[test]
 fn every_question_that_can_be_asked_has_a_transcript() {
     let all = transcripts();
-    // What comes after the end is asked by the page alone (tests/web.rs), and folders need a system with a web server or
+    // What comes after the end is asked by the page alone (tests/web), and folders need a system with a web server or
     // Samba (tests/folders.rs).
     let shown = |id: &&str| ["ended", "choose-folders"].contains(id) || all.contains(&format!("[{id}]"));
     let missing: Vec<&str> = QUESTIONS.into_iter().filter(|id| !shown(id)).collect();

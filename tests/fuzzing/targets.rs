@@ -46,7 +46,10 @@ pub const TARGETS: [Target; 24] = [
     ("passwd", |input| _ = passwd::Names::parse(input).number(b"plinth")),
     ("os-release", |input| _ = os_release::OsRelease::parse(input).get("NAME")),
     ("acl", |input| drop(acl::attribute(input, |_, _, id| id.unwrap_or(0)))),
-    ("elf", |input| assert!(elf::parse(input).is_none_or(|elf| !elf.architecture.is_empty()))),
+    ("elf", |input| {
+        assert!(elf::parse(input).is_none_or(|elf| !elf.architecture.is_empty()));
+        assert!(elf::needs(input).is_none_or(|needs| needs.libraries.iter().all(|name| !name.is_empty())));
+    }),
     ("journal", journal),
     ("partitions", partitions),
     ("signatures", |input| drop(signature::read(&input))),
