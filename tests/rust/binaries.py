@@ -21,7 +21,7 @@ PROJECT = pathlib.Path(__file__).resolve().parent.parent.parent
 # Their promise is about memory, or about time: nothing else may run beside them.
 ALONE = ("borg_memory", "source_memory", "web")
 # They take longest, so they begin first.
-LONG = ("powercut", "crash")
+LONG = ("powercut", "crash", "borg", "finish")
 # Seconds; the longest takes a few minutes on two processors, and much longer on a busy one.
 PATIENCE = 3600
 # KiB that have to be free for a second program.
