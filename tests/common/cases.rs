@@ -4,9 +4,10 @@
 
 use std::time::Instant;
 
-/// What the environment sets, or what is usual.
+/// What the environment sets, or what is usual. What is no number is no wish for the usual one.
 pub fn number<N: std::str::FromStr>(name: &str, usual: N) -> N {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
+    let Ok(text) = std::env::var(name) else { return usual };
+    text.parse().unwrap_or_else(|_| panic!("{name} is no number: '{text}'"))
 }
 
 /// Whether every case is tried: `LIFEBOAT_ALL=1`.
