@@ -7,7 +7,8 @@ mod common;
 
 use common::boxes::scratch;
 use common::disks::{Kernel, System, blank, cannot_mount, digest, filesystem, place, run, sfdisk, sh, system};
-use common::failing::{BLOCK, BadDisk};
+use common::failing::{BLOCK, BadDisk, Watched};
+use common::repositories::noise;
 use common::rescue::{Run, lifeboat};
 use lifeboat::formats::mapfile::{Activity, Map};
 use lifeboat::formats::{ReadAt, btrfs};
@@ -34,20 +35,6 @@ fn cannot() -> bool {
         .or(no_btrfs.then(|| "the kernel has no btrfs".to_owned()))
         .or((!Path::new("/dev/fuse").exists()).then(|| "the kernel has no FUSE".to_owned()));
     why.inspect(|why| eprintln!("SKIPPED: {why}")).is_some()
-}
-
-/// Bytes that look like nothing else, the same in every run.
-fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut bytes = Vec::with_capacity(length + 8);
-    while bytes.len() < length {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend(state.to_le_bytes());
-    }
-    bytes.truncate(length);
-    bytes
 }
 
 /// A file whose data has no checksums.
@@ -327,23 +314,6 @@ fn a_disk_without_any_copy_of_the_chunk_tree_is_read_and_stays_as_it_is() {
         assert_eq!(found["installations"][0]["freedombox"], "25.9.3", "{at}: {found}");
         assert!(found["findings"].to_string().contains("repaired in memory"), "{at}: {found}");
         assert_eq!(digest(disk), before, "{at}");
-    }
-}
-
-/// A disk that notes what is read of it.
-struct Watched {
-    content: Vec<u8>,
-    reads: RefCell<Vec<(u64, u64)>>,
-}
-
-impl ReadAt for Watched {
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        self.reads.borrow_mut().push((offset, offset + buf.len() as u64));
-        self.content.as_slice().read_at(offset, buf)
-    }
-
-    fn length(&self) -> u64 {
-        self.content.len() as u64
     }
 }
 

@@ -10,8 +10,10 @@ use lifeboat::formats::ReadAt;
 use lifeboat::sys::host::Host;
 use lifeboat::sys::mount::Extent;
 use lifeboat::sys::overlay::Overlay;
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -140,5 +142,22 @@ impl BadDisk {
 impl Drop for BadDisk {
     fn drop(&mut self) {
         let _ = std::process::Command::new("/sbin/losetup").arg("-d").arg(&self.device).status();
+    }
+}
+
+/// A disk that notes what is read of it.
+pub struct Watched {
+    pub content: Vec<u8>,
+    pub reads: RefCell<Vec<(u64, u64)>>,
+}
+
+impl ReadAt for Watched {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        self.reads.borrow_mut().push((offset, offset + buf.len() as u64));
+        self.content.as_slice().read_at(offset, buf)
+    }
+
+    fn length(&self) -> u64 {
+        self.content.len() as u64
     }
 }

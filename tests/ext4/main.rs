@@ -14,6 +14,7 @@ mod common;
 mod damage;
 
 use common::disks::{Kernel, cannot_mount, filesystem, poke, run, sh, wait_for_loops};
+use common::repositories::noise;
 use lifeboat::formats::ReadAt;
 use lifeboat::formats::ext4::content::Content;
 use lifeboat::formats::ext4::tree::Found;
@@ -151,20 +152,6 @@ fn same(name: &str, own: &Tree, kernel: &Tree) {
         assert_eq!(own.get(path), Some(record), "{name}: {}", path.escape_ascii());
     }
     assert_eq!(own.len(), kernel.len(), "{name}: there is more than the kernel sees");
-}
-
-/// Content that differs from file to file and from block to block.
-fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut bytes = Vec::with_capacity(length + 8);
-    while bytes.len() < length {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend(state.to_le_bytes());
-    }
-    bytes.truncate(length);
-    bytes
 }
 
 fn set_xattr(path: &Path, name: &str, value: &[u8]) -> bool {

@@ -18,7 +18,7 @@ impl BoxDisk {
             let put = |name: &str, seed: usize, length: usize| {
                 let path = root.join(name);
                 fs::create_dir_all(path.parent().unwrap()).unwrap();
-                fs::write(path, &noise(8 << 20)[seed..seed + length]).unwrap();
+                fs::write(path, &noise(1, 8 << 20)[seed..seed + length]).unwrap();
             };
             put("var/lib/radicale/collections/calendar", 1, 100_000);
             put("var/lib/radicale/collections/contacts", 200_003, 90_000);
@@ -183,7 +183,7 @@ fn with_one_percent_bad_sectors_and_a_bad_journal_passphrases_and_apps_are_recov
     let file = made.into_iter().find(|path| path.to_string_lossy().ends_with(".tar.gz"));
     let file = file.unwrap_or_else(|| panic!("{said}"));
     let contacts = sh(&format!("tar -xOzf '{}' var/lib/radicale/collections/contacts | sha256sum", file.display()));
-    let wanted = lifeboat::model::digest::Sha256Digest::of(&noise(8 << 20)[200_003..290_003]);
+    let wanted = lifeboat::model::digest::Sha256Digest::of(&noise(1, 8 << 20)[200_003..290_003]);
     assert!(contacts.starts_with(&wanted.to_string()), "{contacts}");
 }
 
@@ -219,21 +219,4 @@ fn secrets_and_app_data_are_read_before_anything_else() {
     // And each byte is asked for once.
     let asked: u64 = reads.iter().map(|(at, end)| end - at).sum();
     assert_eq!(asked, disk.length());
-}
-
-/// A disk that notes what is read of it.
-struct Watched {
-    content: Vec<u8>,
-    reads: RefCell<Vec<(u64, u64)>>,
-}
-
-impl ReadAt for Watched {
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        self.reads.borrow_mut().push((offset, offset + buf.len() as u64));
-        self.content.as_slice().read_at(offset, buf)
-    }
-
-    fn length(&self) -> u64 {
-        self.content.len() as u64
-    }
 }

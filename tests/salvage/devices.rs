@@ -6,7 +6,7 @@ use super::*;
 fn a_healthy_disk_is_copied_whole_and_its_zeros_take_no_room() {
     let folder = tempfile::tempdir().unwrap();
     let disk = blank(&folder.path().join("disk"), 20);
-    poke(&disk, 5 << 20, &noise(1 << 20));
+    poke(&disk, 5 << 20, &noise(1, 1 << 20));
     // A length that is no multiple of anything.
     poke(&disk, (20 << 20) - 1, b"xyz");
     let before = digest(&disk);
@@ -64,7 +64,7 @@ fn a_map_of_ddrescue_is_gone_on_with_and_ddrescue_goes_on_with_ours() {
     }
     let folder = tempfile::tempdir().unwrap();
     let disk = folder.path().join("disk");
-    fs::write(&disk, noise(3 << 20)).unwrap();
+    fs::write(&disk, noise(1, 3 << 20)).unwrap();
     let (image, map) = (folder.path().join("image"), folder.path().join("image.map"));
     let shown = |path: &Path| path.to_str().unwrap().to_owned();
     // ddrescue reads a part, we read the rest.
@@ -81,7 +81,7 @@ fn a_map_of_ddrescue_is_gone_on_with_and_ddrescue_goes_on_with_ours() {
     half.set((1 << 20) + 512, 65536, State::Unscraped);
     half.set(2 << 20, 65536, State::Untrimmed);
     let (other, other_map) = (folder.path().join("other"), folder.path().join("other.map"));
-    fs::write(&other, &noise(3 << 20)[..1 << 20]).unwrap();
+    fs::write(&other, &noise(1, 3 << 20)[..1 << 20]).unwrap();
     fs::write(&other_map, half.render(&["of a test".into()], 1 << 20, Activity::Copying)).unwrap();
     run("ddrescue", &["-q", "-r1", &shown(&disk), &shown(&other), &shown(&other_map)]);
     assert_eq!(digest(&other), digest(&disk));
@@ -97,7 +97,7 @@ fn a_device_with_bad_sectors_is_read_as_far_as_ddrescue_reads_it() {
     }
     let folder = tempfile::tempdir().unwrap();
     let whole = folder.path().join("whole");
-    let content = noise(24 << 20);
+    let content = noise(1, 24 << 20);
     fs::write(&whole, &content).unwrap();
     // One percent: single blocks, and longer runs at a begin, in the middle and at the end.
     let blocks = (24 << 20) / BLOCK;

@@ -10,7 +10,8 @@ mod copying;
 mod devices;
 
 use common::disks::{Kernel, Loop, blank, cannot_mount, digest, filesystem, poke, run, sh};
-use common::failing::{BLOCK, FailingDisk, cannot_fail};
+use common::failing::{BLOCK, FailingDisk, Watched, cannot_fail};
+use common::repositories::noise;
 use common::rescue::{Run, lifeboat};
 use lifeboat::formats::ReadAt;
 use lifeboat::formats::mapfile::{Activity, Map, State};
@@ -166,20 +167,6 @@ impl Keep for Medium {
 fn copy(disk: &Disk, medium: &mut Medium, effort: Effort, first: &[std::ops::Range<u64>]) -> Result<(), SalvageError> {
     let map = medium.map();
     Copier::new(disk, medium, map, effort, &Silent).run(first)
-}
-
-/// Bytes that look like nothing else, the same in every run.
-fn noise(length: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut bytes = Vec::with_capacity(length + 8);
-    while bytes.len() < length {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend(state.to_le_bytes());
-    }
-    bytes.truncate(length);
-    bytes
 }
 
 fn salvage(disk: &Path, to: &Path) -> Run {

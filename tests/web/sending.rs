@@ -39,6 +39,19 @@ fn multipart(browser: &Browser, fields: &[(&str, &str)], name: &str, content: &[
     (headers, body)
 }
 
+/// The question that comes after the one with that number.
+fn asked_after(page: &Page, browser: &Browser, number: &str) -> Reply {
+    let start = Instant::now();
+    loop {
+        let asked = browser.question();
+        if asked.hidden("number") != number {
+            return asked;
+        }
+        assert!(start.elapsed() < Duration::from_secs(60), "{}", page.out());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
 #[test]
 fn a_backup_that_a_browser_sends_is_stored_whole_or_not_at_all() {
     let folder = tempfile::tempdir().unwrap();
@@ -82,15 +95,7 @@ fn a_backup_that_a_browser_sends_is_stored_whole_or_not_at_all() {
     stream.write_all(&body[..body.len() / 2]).unwrap();
     stream.flush().unwrap();
     drop(stream);
-    let start = Instant::now();
-    let asked = loop {
-        let asked = browser.question();
-        if asked.hidden("number") != now[1].1 {
-            break asked;
-        }
-        assert!(start.elapsed() < Duration::from_secs(60), "{}", page.out());
-        std::thread::sleep(Duration::from_millis(100));
-    };
+    let asked = asked_after(&page, &browser, &now[1].1);
     assert!(asked.body.contains("broken off before its end; nothing of it was kept"), "{}", asked.body);
     assert!(is_empty());
     // Longer than any disk.
@@ -101,15 +106,7 @@ fn a_backup_that_a_browser_sends_is_stored_whole_or_not_at_all() {
     let mut stream = page.connect();
     stream.write_all(&[head.as_bytes(), &body].concat()).unwrap();
     stream.flush().unwrap();
-    let start = Instant::now();
-    let asked = loop {
-        let asked = browser.question();
-        if asked.hidden("number") != now[1].1 {
-            break asked;
-        }
-        assert!(start.elapsed() < Duration::from_secs(60), "{}", page.out());
-        std::thread::sleep(Duration::from_millis(100));
-    };
+    let asked = asked_after(&page, &browser, &now[1].1);
     drop(stream);
     assert!(asked.body.contains("the file has no room there"), "{}", asked.body);
     assert!(is_empty());
