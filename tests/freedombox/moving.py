@@ -12,10 +12,10 @@ import sources
 from box import ADMIN, PASSWORD, Box, last_json
 from sources import say
 
-# A database in MariaDB, one in PostgreSQL, shared folders, downloads.
-APPS = ["miniflux", "samba", "transmission", "wordpress"]
-# Those whose data is on the new box as it was; shares and downloads are in no backup.
-RESTORED = ["miniflux", "transmission", "wordpress"]
+# Databases in PostgreSQL and MariaDB, where no other apps are named.
+APPS = ["miniflux", "wordpress"]
+# Downloads, and a share: that is in no backup.
+TRANSMISSION, SAMBA = "transmission", "samba"
 # A network of the old box, which every box has one of by the same name, and one that it joined.
 NETWORKS = {
     "wan.nmconnection": "[connection]\nid=FreedomBox WAN\nuuid=0a0a0a0a-0000-4000-8000-000000000001\ntype=ethernet\n"
@@ -40,8 +40,8 @@ HAD = {"srv/music/other.ogg": "another song\n", "srv/music/song.ogg": "the new b
 BESIDE = "srv/music/song.ogg.from-old-box"
 
 # What Samba has of her password.
-SAMBA = ("from samba.samba3 import param, passdb; param.get_context().load('/etc/samba/smb.conf');"
-         "print(passdb.PDB('tdbsam').getsampwnam('alice').nt_passwd.hex())")
+SAMBA_PASSWORD = ("from samba.samba3 import param, passdb; param.get_context().load('/etc/samba/smb.conf');"
+                  "print(passdb.PDB('tdbsam').getsampwnam('alice').nt_passwd.hex())")
 
 
 def keep(root, key, value):
@@ -68,10 +68,10 @@ def owner_of(box, path):
     return box.ask("stat", "--format=%U:%G", f"/{path}")
 
 
-def make_old(source):
+def make_old(source, apps):
     """A stopped box in use, whose power was cut and which never made a backup; with what its apps answered, and what
     Samba has of a password."""
-    before, facts = sources.installed(source, sources.installable(source, APPS)[0])
+    before, facts = sources.installed(source, sources.installable(source, sorted({*apps, SAMBA, TRANSMISSION}))[0])
     old = Box.copy(f"move-old-{source}", before)
     old.start()
     old.wait_for_setup()
@@ -84,10 +84,10 @@ def make_old(source):
         script = 'mkdir --parents "$(dirname "$1")"; printf %s "$2" >"$1"; chown --recursive "$3" "$(dirname "$1")"; chmod 640 "$1"'
         old.run("sh", "-ec", script, "sh", f"/{path}", text, who)
     old.run("chown", "alice:users", "/home/alice")
-    restored = [app for app in RESTORED if app in facts["installed"]]
+    restored = [app for app in facts["installed"] if app != SAMBA]
     truth = judge.look(old, restored)
     checks = judge.diagnose(old, restored)
-    samba = old.ask("python3", "-c", SAMBA)
+    samba = old.ask("python3", "-c", SAMBA_PASSWORD)
     # What was stored last is on the disk; where the servers' files stand at that moment, they find out by their logs.
     old.run("sync")
     old.kill()
@@ -106,12 +106,12 @@ def make_old(source):
     return old, {"truth": truth, "version": source, "diagnostics": checks}, samba
 
 
-def move(source, onto, _apps, _seed):
+def move(source, onto, apps, _seed):
     """From an old box's disk onto a new one: apps without dumps, people with their passwords and files, names, networks,
     backup locations. Then all of it is undone on the running box."""
-    old, facts, samba = make_old(source)
+    old, facts, samba = make_old(source, apps or APPS)
     box = Box.new(f"move-new-{source}-{onto}", onto, booted=True)
-    sources.installable(onto, list(facts["truth"]))
+    sources.installable(onto, [*facts["truth"], SAMBA])
     for path, text in HAD.items():
         (box.root / path).parent.mkdir(parents=True, exist_ok=True)
         (box.root / path).write_text(text)
@@ -152,7 +152,7 @@ def extras(box, onto, samba):
     return [
         ("alice logs in with her password", "alice" in box.ask(*ldap)),
         ("she is in her group", "admin" in box.ask("id", "--name", "--groups", "alice").split()),
-        ("her password for Samba came", samba and samba == box.ask("python3", "-c", SAMBA)),
+        ("her password for Samba came", samba and samba == box.ask("python3", "-c", SAMBA_PASSWORD)),
         ("the box has the old name", box.ask("hostnamectl", "hostname", "--static") == "oldbox"),
         ("FreedomBox has the domain", kept(box, "domains") == ["example.org"] or onto == "23.6.2"),
         ("the network of the same name came switched off", connections.get("FreedomBox WAN (old box)") == "no"),
