@@ -221,6 +221,12 @@ pub(super) fn imports(app: &AppPlan) -> bool {
     })
 }
 
+/// Whether FreedomBox leads all downloads of packages through Tor once the app is installed.
+pub(super) fn reroutes(app: &AppPlan) -> bool {
+    let mut releases = manifest::find(&app.name).into_iter().flat_map(|known| &known.releases);
+    releases.any(|release| release.packages.iter().any(|package| package == "apt-transport-tor"))
+}
+
 fn done(restore: &mut Restore, app: &AppId, part: Part) -> Result<(), RestoreError> {
     fault::point("finish.part").map_err(doing("noting what is done"))?;
     restore.record(Record::Reached { app: app.clone(), part })

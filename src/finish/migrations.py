@@ -8,7 +8,7 @@ import pathlib
 import re
 
 from answers import unused, worlds
-from ground import DUMPS, inside, module, must, run, write
+from ground import DUMPS, Failed, inside, module, must, run, write
 
 
 def migrate_mediawiki(placed):
@@ -153,6 +153,28 @@ def migrate_openvpn(placed):
         privileged.setup()
 
 
+TORRC = '/etc/tor/instances/plinth/torrc'
+# Where FreedomBox lets Tor be a proxy for others.
+PROXY = re.compile(r'^\s*(?:SocksPort|TransPort|DNSPort)\s+\S*:(?:9050|9040|9053)\b', re.MULTILINE | re.IGNORECASE)
+
+
+def migrate_tor(placed):
+    # Since 23.14 the proxy is an app of its own, at the same ports. FreedomBox's own upgrade takes it out of this one.
+    privileged, settings = module('modules.tor.privileged'), inside(TORRC)
+
+    def is_proxy():
+        return settings.is_file() and PROXY.search(settings.read_text(encoding='utf-8', errors='replace'))
+
+    if not hasattr(privileged, '_remove_proxy') or not is_proxy():
+        return None
+    privileged._remove_proxy()
+    if is_proxy():
+        raise Failed(f'{TORRC} still has the proxy that is an app of its own now, Tor Proxy')
+    if not module('app').App.get('torproxy').needs_setup():
+        return None
+    return 'as a proxy for other programs, Tor is the app Tor Proxy now: install that where you used it'
+
+
 ACCESS = '/etc/security/access.d/50freedombox.conf'
 # "Nobody but these, from anywhere." FreedomBox's own line has had its user in it for long; it is written no more.
 NOBODY_BUT = re.compile(r'(\s*-\s*:\s*ALL\s+EXCEPT\s+)([^:]*)(:.*)', re.DOTALL)
@@ -193,6 +215,7 @@ MIGRATIONS = {
     'samba': migrate_samba,
     'security': migrate_security,
     'sharing': migrate_sharing,
+    'tor': migrate_tor,
     'ttrss': migrate_ttrss,
     'wordpress': migrate_wordpress,
 }

@@ -124,8 +124,9 @@ impl<'a> Run<'a> {
             self.restore.plan().apps.iter().filter(|app| is_wanted(&app.name)).cloned().collect();
         // Folders come last: by then the accounts of apps exist, too.
         // An app that finds a database server while it is installed may keep its data there, and not in the file that was
-        // restored; so the apps that bring a server come last.
-        wanted.sort_by_key(|app| (app.is_folders(), app::imports(app)));
+        // restored; so the apps that bring a server come late. After one that leads downloads through Tor, nothing is
+        // installed until Tor has found its way.
+        wanted.sort_by_key(|app| (app.is_folders(), app::reroutes(app), app::imports(app)));
         Ok(wanted)
     }
 

@@ -280,3 +280,48 @@ fn openvpn_of_an_older_release_gets_the_settings_by_which_freedombox_makes_profi
         assert_eq!(case.log().contains(&"openvpn set up".to_owned()), is_set_up, "{:?}", case.log());
     }
 }
+
+#[test]
+fn what_leads_downloads_through_tor_is_installed_after_all_that_is_downloaded() {
+    const TOR: &str = "etc/tor/instances/fbxproxy";
+    if cannot_run() {
+        return;
+    }
+    let [.., gitweb, miniflux] = APPS;
+    let scene = Scene::with(&[("torproxy", 2, &[TOR], &[]), gitweb, miniflux], give_to_plinth, |source| {
+        put(source, format!("{TOR}/torrc"), "MaxCircuitDirtiness 1234\n");
+    });
+    let case = Case::new(&scene);
+    case.machine(&json!({"available": ["gitweb", "miniflux", "postgresql", "tor", "apt-transport-tor"]}));
+    ok(&case.finish());
+    let installed: Vec<String> = case.log().into_iter().filter(|line| line.starts_with("install ")).collect();
+    assert_eq!(installed, ["install gitweb", "install miniflux", "install torproxy"]);
+    assert!(case.root().join(TOR).join("torrc").exists());
+}
+
+#[test]
+fn tor_of_an_older_release_leaves_the_ports_to_the_app_that_is_the_proxy_now() {
+    const TORRC: &str = "etc/tor/instances/plinth/torrc";
+    if cannot_run() {
+        return;
+    }
+    let own = "ControlPort 9051\nHiddenServicePort 80 127.0.0.1:80\n";
+    let scene = Scene::with(&[("tor", 6, &["etc/tor"], &[])], give_to_plinth, |source| {
+        put(source, TORRC, format!("SocksPort [::]:9050\nSocksPort 0.0.0.0:9050\n{own}"));
+    });
+    for refuses in [false, true] {
+        let case = Case::new(&scene);
+        case.machine(&json!({"available": ["tor"]}));
+        if refuses {
+            put(&case.root(), "var/lib/plinth/refuse-proxy", "");
+            let run = case.finish();
+            let why = Case::app(&run, "tor")["why"].to_string();
+            assert!(run.code == Some(75) && why.contains("still has the proxy"), "{:?} {why}", run.code);
+            continue;
+        }
+        let run = case.finish();
+        let note = Case::app(ok(&run), "tor")["note"].to_string();
+        assert!(note.contains("the app Tor Proxy now"), "{note}");
+        assert_eq!(fs::read_to_string(case.root().join(TORRC)).unwrap(), own);
+    }
+}

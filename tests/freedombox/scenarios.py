@@ -17,12 +17,18 @@ from box import ADMIN, Box
 from sources import say
 
 
-def begin(source, onto, apps):
-    """A stopped box with the backup restored onto it, and what is known of it."""
+def prepare(source, onto, apps):
+    """A backup with these apps, their truth, and what the other release cannot install of them."""
     # A part of a backup that is there needs no other one.
     whole = sources.SMALL if set(apps) <= set(sources.SMALL) else apps
     backup, truth, missing = chain.prepare(source, onto, list(whole))
     truth["truth"] = {app: answers for app, answers in truth["truth"].items() if app in apps}
+    return backup, truth, missing
+
+
+def begin(source, onto, apps):
+    """A stopped box with the backup restored onto it, and what is known of it."""
+    backup, truth, missing = prepare(source, onto, apps)
     box = Box.new(f"scenario-{os.getpid()}", onto, booted=True)
     plan = rescue.restore(box, backup / "backup.tar.gz", apps)
     return box, truth, missing, plan
@@ -168,7 +174,7 @@ SINCE = {
 
 def undo(source, onto, apps, _seed):
     """A restore over apps in use is finished, then undone on the running box: they answer as before it, databases too."""
-    backup, truth, _ = chain.prepare(source, onto, apps)
+    backup, truth, _ = prepare(source, onto, apps)
     before, facts = sources.installed(onto, sources.installable(onto, apps)[0])
     box = Box.copy("scenario-undo", before)
     box.start()
@@ -227,7 +233,8 @@ def time_five(source, onto, apps, rounds, folder):
         print(f"round {number + 1}: {took} s from start to all done; {found[-1]}", flush=True)
         box.remove()
     median = round(statistics.median(one["seconds"] for one in found))
-    facts = {"from": source, "onto": onto, "apps": list(apps), "median": median, "rounds": found, "processors": os.cpu_count()}
+    facts = {"from": source, "onto": onto, "apps": list(apps), "median": median, "rounds": found, "processors": os.cpu_count(),
+             "date": time.strftime("%d %B %Y").lstrip("0")}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{source}-to-{onto}.time").write_text(json.dumps(facts, indent=1) + "\n")
     print(f"median of {rounds}: {median} s for {len(apps)} apps ({', '.join(apps)})")

@@ -20,6 +20,8 @@ from box import ADMIN, PASSWORD, Box, BoxError, last_json
 ESSENTIAL = ["datetime", "dynamicdns", "letsencrypt", "privacy", "security", "snapshot", "ssh", "upgrades"]
 # The first to be installed: later it would find MySQL and keep its data there, where no backup has it.
 FIRST = ["roundcube"]
+# The last: they lead the downloads of all others through Tor, which no box of the tests reaches.
+LAST = ["tor", "torproxy"]
 # The short chain: two databases, a hook, pages, settings.
 SMALL = ("datetime", "gitweb", "miniflux", "radicale", "tiddlywiki", "wordpress")
 # Apps that are on a box together: some would take others' ports, or route their downloads through Tor.
@@ -85,7 +87,7 @@ def install(name, version, apps, note):
     for number in range(7):
         box.run("useradd", "--system", f"before-{number}", check=False, capture_output=True)
     wanted = [app for app in apps if app not in ESSENTIAL]
-    wanted.sort(key=lambda app: (app not in FIRST, app))
+    wanted.sort(key=lambda app: (app not in FIRST, app in LAST, app))
     box.wait_for_setup()
     box.wait_for_packages()
     box.run("apt-get", "--quiet=2", "update")

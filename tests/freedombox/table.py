@@ -147,7 +147,7 @@ def times(folder, former):
         time = json.loads(file.read_text())
         rounds = ", ".join(f"{one['seconds']} s at load {one['load']}" for one in time["rounds"])
         lines += [f"From a box's start to {len(time['apps'])} apps done ({', '.join(time['apps'])}; `prove --time --from "
-                  f"{time['from']} --onto {time['onto']}`): median {time['median']} s ({rounds}; {time['processors']} processors).", ""]
+                  f"{time['from']} --onto {time['onto']}`): median {time['median']} s ({rounds}; {time['processors']} processors; {time['date']}).", ""]
     return lines
 
 

@@ -55,6 +55,8 @@ class App:
         for package in self.packages.package_expressions:
             if not (BOX / f'var/cache/apt/archives/{package}.deb').exists():
                 raise RuntimeError(f'{package} was not downloaded')
+            if load()['versions'].get('torproxy'):
+                raise RuntimeError(f'Tor does not reach the source of {package} yet')
         if (BOX / f'var/lib/plinth/refuse-{self.app_id}').exists():
             raise RuntimeError('the package says no')
         if self.user:
@@ -95,6 +97,9 @@ def apps_init():
                           services=['minetest-server']),
             folders=['var/lib/luanti/default'], unit='minetest-server'),
         App('openvpn', 5, ['openvpn'], BackupRestore(directories=['/etc/openvpn/']), folders=['etc/openvpn/server']),
+        App('tor', 8, ['tor'], BackupRestore(directories=['/etc/tor/instances/plinth/'])),
+        # Once it is installed, packages come through Tor.
+        App('torproxy', 2, ['tor', 'apt-transport-tor'], BackupRestore(directories=['/etc/tor/instances/fbxproxy/'])),
         App('security', 9, [], BackupRestore(files=['/etc/security/access.d/50freedombox.conf'])),
         # It backed its shares up once.
         App('samba', 6, ['samba'], BackupRestore(services=['smbd'])),

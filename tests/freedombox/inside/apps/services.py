@@ -1,6 +1,7 @@
 """Apps that are a server for other programs, and apps that only have settings."""
 
 import glob
+import importlib.util
 import json
 import os
 import pathlib
@@ -315,14 +316,21 @@ class Openvpn:
 
 @app("tor")
 class Tor:
-    """The address of the onion service."""
+    """The address of the onion service, and that Tor is a proxy in one place: this app, or since 23.14 another one."""
+
+    config = "/etc/tor/instances/plinth/torrc"
 
     def seed(self):
         pass
 
     def look(self):
         status = privileged("tor").get_status()
-        return {"onion address": str((status.get("hidden_service") or {}).get("hostname")), "service": runs("tor@plinth.service")}
+        is_proxy = bool(re.search("^SocksPort .*9050", pathlib.Path(self.config).read_text(), re.M))
+        has_other = importlib.util.find_spec(module("modules").__name__ + ".torproxy") is not None
+        return {
+            "onion address": str((status.get("hidden_service") or {}).get("hostname")), "service": runs("tor@plinth.service"),
+            "the proxy": "where this release has it" if is_proxy != has_other else f"here: {is_proxy}; in another app: {has_other}",
+        }
 
 
 @app("torproxy")
