@@ -218,6 +218,32 @@ fn a_failing_or_full_disk_is_never_success_and_is_told_truthfully() {
     report("errors during restore, undo, commit and resume", begun, some.len(), all.len(), &wrong);
 }
 
+/// The note that undoing begins has no room on a disk that staging filled. What was staged makes the room, but only as
+/// long as it is that: after an exchange the old data lies in its place.
+#[test]
+fn undoing_on_a_full_disk_makes_room_of_what_was_staged_and_never_of_old_data() {
+    if cannot_run() {
+        return;
+    }
+    let ends = Ends::new();
+    let undo = |start, fault| {
+        let fresh = prepared(&ends, Some(start));
+        (ends.scene.on("undo", &fresh, Some(fault)), fresh)
+    };
+    let (run, fresh) = undo("write.data:9:kill", "journal.data:1:enospc");
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    ends.is_undone(&fresh).unwrap();
+
+    // What only a failing disk refuses is no lack of room.
+    let (run, fresh) = undo("write.data:9:kill", "journal.data:1:eio");
+    assert_ne!(run.code, Some(0), "{}", run.stderr);
+    ends.undo_to_old(&fresh).unwrap();
+
+    let (run, fresh) = undo(MIDDLE, "journal.data:1:enospc");
+    assert_ne!(run.code, Some(0), "{}", run.stderr);
+    ends.undo_to_old(&fresh).unwrap();
+}
+
 /// The file with this content below a directory.
 fn holding(dir: &Path, content: &[u8]) -> Option<std::path::PathBuf> {
     let mut files = walkdir::WalkDir::new(dir).into_iter().filter_map(Result::ok).map(walkdir::DirEntry::into_path);
