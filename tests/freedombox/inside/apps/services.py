@@ -2,6 +2,7 @@
 
 import glob
 import importlib.util
+import inspect
 import json
 import os
 import pathlib
@@ -408,9 +409,10 @@ class Shadowsocks:
     def seed(self):
         values = {"server": "192.0.2.7", "server_port": 8765, "method": "aes-256-gcm"}
         merge = privileged("shadowsocks").merge_config
-        try:
+        # The password is among the rest in older releases.
+        if len(inspect.signature(merge).parameters) > 1:
             merge(values, "a secret")
-        except TypeError:
+        else:
             merge({**values, "password": "a secret"})
 
     def look(self):
