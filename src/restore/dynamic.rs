@@ -25,7 +25,7 @@ impl Restore {
         for state in states {
             let below = |top: &str| RelPath::parse(&[top.as_bytes(), b"/", state.as_bytes()].concat());
             let (private, public) = (below(PRIVATE)?, below(PUBLIC)?);
-            let is_ours = step.destination.is_within(&private) || private.is_within(&step.destination);
+            let is_ours = overlap(&step.destination, &private);
             let planned = self.plan().steps.iter().any(|other| other.destination == public);
             let there = self.root().stat(&private).map_err(doing(format!("looking at \"{private}\"")))?.is_some();
             if is_ours && there && !planned {
@@ -111,4 +111,25 @@ impl Restore {
 /// Where the directory of a link's place is parked.
 fn aside(step: &Step, public: &RelPath) -> RelPath {
     parked(&step.area, &step.app, public)
+}
+
+/// Whether a step brings all of a directory, a part of it, or more than it.
+fn overlap(destination: &RelPath, directory: &RelPath) -> bool {
+    destination.is_within(directory) || directory.is_within(destination)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_is_made_for_private_data_whether_all_of_it_is_restored_or_one_file() {
+        let overlap = |one: &str, other: &str| overlap(&one.parse().unwrap(), &other.parse().unwrap());
+        let state = "var/lib/private/shadowsocks-libev/freedombox";
+        assert!(overlap(state, state));
+        assert!(overlap(&format!("{state}/freedombox.json"), state));
+        assert!(overlap("var/lib/private/shadowsocks-libev", state));
+        assert!(!overlap("var/lib/private/shadowsocks-libev/fbxserver", state));
+        assert!(!overlap(&format!("{state}-2"), state));
+    }
 }
