@@ -14,6 +14,7 @@ import signal
 import subprocess
 import time
 
+import emulator
 import packages
 import release
 
@@ -96,6 +97,8 @@ class Box:
             packages.put(box.root)
         # A test's box may be lost with the machine; its speed matters more.
         (box.root / "etc/dpkg/dpkg.cfg.d/unsafe-io").write_text("force-unsafe-io\n")
+        if box.is_emulated:
+            emulator.prepare(box.root, f"{INSIDE}/emulated")
         # Two boxes are never the same machine. Empty, not "uninitialized": that would enable every unit of Debian.
         (box.root / "etc/machine-id").write_text("")
         (box.root / INSIDE.lstrip("/")).mkdir(parents=True, exist_ok=True)
@@ -119,6 +122,16 @@ class Box:
         return (self.folder / "version").read_text()
 
     @property
+    def architecture(self):
+        """Debian's name of the computers that it is for."""
+        return release.RELEASES[self.version].architecture
+
+    @property
+    def is_emulated(self):
+        """Whether its programs are run by QEMU."""
+        return emulator.is_needed(self.architecture)
+
+    @property
     def leader(self):
         """Process id of the box's first process; `None` while it is stopped."""
         try:
@@ -133,6 +146,7 @@ class Box:
         """Starts it and waits for systemd."""
         if self.leader:
             raise BoxError(f"the box {self.name} runs already")
+        emulator.register(self.architecture)
         wanted = self.root / "etc/systemd/system/multi-user.target.wants" / packages.SERVICE
         wanted.unlink(missing_ok=True)
         if not offline:
@@ -149,14 +163,15 @@ class Box:
         words += [self.name, source, packages.INSIDE, release.HERE / "inside", INSIDE, self.root]
         with open(self.folder / "console.log", "wb") as log:
             child = subprocess.Popen(
-                [str(word) for word in words], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                [str(word) for word in words], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                pass_fds=[held.fileno() for held in emulator.HELD],
             )
         (self.folder / "nspawn.pid").write_text(str(child.pid))
         self.wait(lambda: self.leader and self.ask("systemctl", "is-system-running") not in ("", "offline"), 60, "start")
 
     def wait(self, is_done, seconds, what, pause=1.0):
         """Waits until `is_done()`; gives up after `seconds`, which count less on a machine that has other work."""
-        left, last = float(seconds), time.monotonic()
+        left, last = float(seconds) * (emulator.SLOW if self.is_emulated else 1), time.monotonic()
         while not is_done():
             now = time.monotonic()
             left, last = left - (now - last) / busy(), now

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 
+import emulator
 import packages
 import release
 from box import INSIDE, first_booted
@@ -58,11 +59,6 @@ Environment=TERM=dumb HOME=/root LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1
 Restart=always
 """
 UNITS = {"test-drive.service": DRIVE_UNIT, "test-shell.service": SHELL_UNIT}
-# An emulated machine is ten times slower than the time limits of a box's services assume.
-PATIENCE = {
-    "system/service.d/test-patience.conf": "[Service]\nTimeoutStartSec=infinity\n",
-    "system.conf.d/test-patience.conf": "[Manager]\nDefaultTimeoutStartSec=3600\nDefaultDeviceTimeoutSec=3600\n",
-}
 GRUB = """set timeout=1
 menuentry "Debian" {{
  search --no-floppy --fs-uuid --set=root {uuid}
@@ -81,7 +77,7 @@ def bootable(version):
     release.remove(new)
     release.snapshot(first_booted(version), new)
     print(f"installing a kernel in FreedomBox {version}", flush=True)
-    debian = release.RELEASES[version][0]
+    debian = release.RELEASES[version].debian
     (new / "etc/apt/sources.list").write_text(f"deb {release.mirror()} {debian} {release.COMPONENTS}\n")
     (new / "etc/fstab").write_text(f"UUID={disks.ROOT_UUID} / btrfs compress=zstd:1 0 1\n")
     release.install(new, debian, KERNEL)
@@ -93,10 +89,7 @@ def bootable(version):
         (new / "etc/systemd/system" / name).write_text(text)
         (wants / name).unlink(missing_ok=True)
         (wants / name).symlink_to(f"/etc/systemd/system/{name}")
-    for name, text in PATIENCE.items():
-        file = new / "etc/systemd" / name
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(text)
+    emulator.be_patient(new)
     getty = new / "etc/systemd/system/serial-getty@ttyS0.service"
     getty.unlink(missing_ok=True)
     getty.symlink_to("/dev/null")

@@ -116,10 +116,10 @@ def move(source, onto, apps, _seed):
         (box.root / path).parent.mkdir(parents=True, exist_ok=True)
         (box.root / path).write_text(text)
     words = ["--from", old.root, "--onto", box.root, "--extras", "accounts,names,networks,backup-locations,folders"]
-    plan = rescue.lifeboat("plan", *words)
+    plan = rescue.lifeboat("plan", *words, box=box)
     print("extras:", {one["extra"]: one["names"] for one in plan["extras"]})
     print("databases:", [step["destination"] for step in plan["steps"] if step["app"] == "databases"])
-    rescue.lifeboat("restore", *words, "--consent", plan["id"])
+    rescue.lifeboat("restore", *words, "--consent", plan["id"], box=box)
     waiting = [box.root / f"var/lib/lifeboat/{one['extra']}.json" for one in plan["extras"]]
     rescue.start(box)
     progress = rescue.wait(box)

@@ -56,7 +56,7 @@ def add(version, missing):
     work = release.root_at(f"{version}.fetch")
     release.remove(work)
     release.snapshot(release.root(version), work)
-    debian, suite = release.RELEASES[version]
+    debian, suite, _ = release.RELEASES[version]
     suites = dict.fromkeys([debian, suite])
     lines = [f"deb {release.mirror()} {name} {release.COMPONENTS}\n" for name in suites]
     (work / "etc/apt/sources.list").write_text("".join(lines))

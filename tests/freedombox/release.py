@@ -5,6 +5,7 @@ no locked-in names. Roots, and boxes made of them, are subvolumes of one btrfs f
 filesystem is the one that real boxes have.
 """
 
+import collections
 import contextlib
 import fcntl
 import hashlib
@@ -13,6 +14,8 @@ import pathlib
 import shutil
 import subprocess
 
+import emulator
+
 HERE = pathlib.Path(__file__).resolve().parent
 TOP = HERE.parent.parent
 # Everything slow is kept here.
@@ -20,11 +23,14 @@ CACHE = pathlib.Path(os.environ.get("LIFEBOAT_BOXES") or TOP / "build/freedombox
 # Only address space: the file is sparse.
 ROOM = "60G"
 
-# FreedomBox's version: Debian's release, and the suite that the package comes from.
+# Debian's release, the suite that the package comes from, and Debian's name of the computers it is for.
+Release = collections.namedtuple("Release", "debian suite architecture", defaults=["amd64"])
+# By FreedomBox's version, which may be followed by what makes it another one.
 RELEASES = {
-    "23.6.2": ("bookworm", "bookworm"),
-    "25.9.3": ("trixie", "trixie"),
-    "26": ("trixie", "trixie-backports"),
+    "23.6.2": Release("bookworm", "bookworm"),
+    "25.9.3": Release("trixie", "trixie"),
+    "25.9.3-arm64": Release("trixie", "trixie", "arm64"),
+    "26": Release("trixie", "trixie-backports"),
 }
 PACKAGES = (
     "btrfs-progs dbus e2fsprogs ifupdown init iproute2 less nano netbase openssh-server python3 sudo systemd "
@@ -94,6 +100,7 @@ def store():
 def close():
     """Unmounts it, when no box uses it; also the way to find out is to try."""
     subprocess.run(["umount", CACHE / "store"], stderr=subprocess.DEVNULL, check=False)
+    emulator.forget()
 
 
 def obstacle():
@@ -117,7 +124,7 @@ def obstacle():
     address = mirror()
     if not address:
         return "no Debian mirror is known; name one in MIRROR"
-    for debian in dict.fromkeys(debian for debian, _ in RELEASES.values()):
+    for debian in dict.fromkeys(release.debian for release in RELEASES.values()):
         command = ["/usr/lib/apt/apt-helper", "download-file", f"{address}/dists/{debian}/InRelease", CACHE / "reached"]
         if subprocess.run(command, capture_output=True, check=False).returncode:
             return f"the Debian mirror cannot be reached for {debian}"
@@ -204,6 +211,7 @@ def short(names):
 def root(version):
     """The root of a release that was never started; made where it is missing."""
     done = root_at(version)
+    emulator.register(RELEASES[version].architecture)
     with alone("root", version):
         if not done.exists():
             make(version, done)
@@ -212,15 +220,18 @@ def root(version):
 
 def make(version, done):
     """Makes the root of a release from Debian's packages."""
-    debian, suite = RELEASES[version]
+    debian, suite, architecture = RELEASES[version]
     print(f"making the root filesystem of FreedomBox {version} from Debian {suite}", flush=True)
     new = root_at(f"{version}.new")
     remove(new)
     run("btrfs", "subvolume", "create", new, stdout=subprocess.DEVNULL)
+    # Their index takes minutes where all programs are emulated.
+    slow = ["--dpkgopt=path-exclude=/usr/share/man/*"] if emulator.is_needed(architecture) else []
     include = ",".join(PACKAGES if suite != debian else [*PACKAGES, "freedombox"])
     run(
-        "mmdebstrap", "--quiet", "--mode=root", "--variant=apt", "--format=directory", "--skip=check/empty",
-        f"--components={COMPONENTS}", "--dpkgopt=force-unsafe-io", '--aptopt=Acquire::Check-Valid-Until "false"',
+        "mmdebstrap", "--quiet", "--mode=root", "--variant=apt", "--format=directory", "--skip=check/empty,check/qemu",
+        f"--architectures={architecture}", f"--components={COMPONENTS}", "--dpkgopt=force-unsafe-io", *slow,
+        '--aptopt=Acquire::Check-Valid-Until "false"',
         '--aptopt=Acquire::Check-Date "false"', '--aptopt=Apt::Install-Recommends "true"', f"--include={include}",
         debian, new, mirror(),
     )

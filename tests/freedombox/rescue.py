@@ -3,11 +3,17 @@
 Everything is done by the program itself; here it is only called, waited for, and asked.
 """
 
+import atexit
+import functools
 import json
 import os
+import pathlib
+import shutil
 import subprocess
+import tempfile
 import time
 
+import emulator
 import release
 from box import BoxError, last_json
 
@@ -19,15 +25,43 @@ TARGET = "x86_64-unknown-linux-musl"
 def program():
     """The static program: `LIFEBOAT_PROGRAM`, else built here."""
     if os.environ.get("LIFEBOAT_PROGRAM"):
-        return os.environ["LIFEBOAT_PROGRAM"]
+        return pathlib.Path(os.environ["LIFEBOAT_PROGRAM"])
     release.run("cargo", "build", "--quiet", "--release", "--target", TARGET, cwd=release.TOP)
     return release.TOP / "target" / TARGET / "release/lifeboat"
 
 
-def lifeboat(*words, good=(0, 1)):
-    """What the program prints as JSON."""
+def program_for(architecture):
+    """The program for another architecture: beside the one here, or where `image-build/programs` puts it; `None` without."""
+    places = [program().parent.parent, release.TOP / "build/programs"]
+    return next((at for at in (place / architecture / "lifeboat" for place in places) if at.exists()), None)
+
+
+def obstacle(version):
+    """Why no box of this release can be made and rescued where others can; `None` where it can."""
+    architecture = release.RELEASES[version].architecture
+    if emulator.is_needed(architecture) and not program_for(architecture):
+        return f"the program for it is not there; `image-build/programs {architecture}` makes it"
+    return emulator.obstacle(architecture)
+
+
+@functools.cache
+def medium(architecture):
+    """The program on a medium that has the one for another architecture as well, where the live image has it."""
+    at = tempfile.TemporaryDirectory(prefix="lifeboat-medium-")
+    atexit.register(at.cleanup)
+    there = {f"share/lifeboat/{architecture}/lifeboat": program_for(architecture), "bin/lifeboat": program()}
+    for name, source in there.items():
+        target = pathlib.Path(at.name) / name
+        target.parent.mkdir(parents=True)
+        shutil.copy(source, target)
+    return target
+
+
+def lifeboat(*words, box=None, good=(0, 1)):
+    """What the program prints as JSON, when it is called for `box`."""
+    called = medium(box.architecture) if box and box.is_emulated else program()
     done = subprocess.run(
-        [str(word) for word in [program(), *words, "--json", "--plain"]],
+        [str(word) for word in [called, *words, "--json", "--plain"]],
         stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
     )
     if done.returncode not in good:
@@ -42,8 +76,8 @@ def restore(box, backup, apps=(), archive=None):
     words += ["--apps", ",".join(apps)] if apps else []
     words += ["--archive", archive] if archive else []
     # A plan that leaves some apps out is a plan; its verdict is in what it says of them.
-    plan = lifeboat("plan", *words)
-    lifeboat("restore", *words, "--consent", plan["id"])
+    plan = lifeboat("plan", *words, box=box)
+    lifeboat("restore", *words, "--consent", plan["id"], box=box)
     return plan
 
 
