@@ -34,6 +34,38 @@ fn undo_on_the_running_box_brings_the_database_back_and_from_outside_it_says_so(
     assert!(case.log().contains(&"stop radicale".to_owned()), "services were not stopped: {:?}", case.log());
 }
 
+/// A file that the fresh app used keeps no log: what SQLite wrote beside it would be played into the restored one.
+#[test]
+fn what_sqlite_kept_beside_a_file_leaves_with_it_and_comes_back_with_it() {
+    if cannot_run() {
+        return;
+    }
+    let scene = scene();
+    let (file, log) = ("etc/miniflux/freedombox.conf", "etc/miniflux/freedombox.conf-wal");
+    for fault in [None, Some("move.before:2:kill"), Some("move.after:2:kill")] {
+        let case = Case::new(&scene);
+        let read = |path: &str| fs::read_to_string(case.root().join(path)).ok();
+        put(&case.root(), file, "of the fresh app\n");
+        put(&case.root(), log, "log of the fresh app\n");
+        if fault.is_some() {
+            assert_eq!(case.run(&["finish"], fault).code, None, "{fault:?}");
+            case.machine(&json!({"up": true}));
+        }
+        ok(&case.finish());
+        case.is_finished().unwrap();
+        assert_ne!(read(file).as_deref(), Some("of the fresh app\n"));
+        assert_eq!(read(log), None, "{fault:?}");
+        put(&case.root(), log, "log of the restored app\n");
+        if fault.is_some() {
+            assert_eq!(case.run(&["undo"], fault).code, None, "{fault:?}");
+            case.machine(&json!({"up": true}));
+        }
+        ok(&case.run(&["undo"], None));
+        assert_eq!(read(file).as_deref(), Some("of the fresh app\n"), "{fault:?}");
+        assert_eq!(read(log).as_deref(), Some("log of the fresh app\n"), "{fault:?}");
+    }
+}
+
 #[test]
 fn undo_takes_out_the_shares_that_came_and_leaves_those_that_were_here() {
     const DUMP: &str = "var/lib/plinth/backups-data/samba-shares-dump.conf";
