@@ -55,6 +55,8 @@ class MachineBox(Box):
     """A running machine, asked like a box in a container."""
 
     can_do_more = False
+    # As a machine it is; its time limits know that.
+    is_emulated = False
 
     def __init__(self, machine):
         self.name, self.machine = HOSTNAME, machine
