@@ -62,6 +62,9 @@ def register(architecture):
     `HELD` too is there."""
     if not is_needed(architecture):
         return
+    why = obstacle(architecture)
+    if why:
+        raise OSError(why)
     if not HELD:
         HELD.append(open(LOCK, "w", encoding="ascii"))
         fcntl.flock(HELD[0], fcntl.LOCK_SH)
