@@ -100,7 +100,8 @@ def prepare(root, modules):
         file = root / "etc/systemd/system" / name
         file.parent.mkdir(exist_ok=True)
         file.write_text(text)
-    stand_ins = {f"etc/alternatives/{name}": "/usr/bin/true" for name in FILTERS} | {"usr/local/bin/nmcli": f"{modules}/nmcli"}
+    stand_ins = {f"etc/alternatives/{name}": "/usr/bin/true" for name in FILTERS}
+    stand_ins |= {f"usr/local/bin/{name}": f"{modules}/{name}" for name in ("btrfs", "nmcli")}
     for name, chosen in stand_ins.items():
         (root / name).unlink(missing_ok=True)
         (root / name).symlink_to(chosen)
