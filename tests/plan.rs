@@ -243,6 +243,20 @@ fn what_is_left_out_has_its_reason_and_is_a_loss_when_the_box_has_nothing_instea
 }
 
 #[test]
+fn a_link_to_a_place_that_the_backup_names_but_has_nothing_of_is_a_loss() {
+    let plan = Scene::new("26.14", "forky")
+        .installed("radicale", 7)
+        .archived("radicale", Some(7), &["etc/radicale", "var/lib/private/radicale", "var/lib/radicale"])
+        .holds("etc/radicale", Directory, 2, 500)
+        .holds("var/lib/radicale", Symlink, 0, 0)
+        .plan();
+    let lost: Vec<String> =
+        plan.apps[0].left_out.iter().filter(|out| out.lost).map(|out| out.path.to_string()).collect();
+    assert!(lost.contains(&"var/lib/radicale".into()), "{:?}", plan.apps[0].left_out);
+    assert!(plan.warnings.iter().any(|what| what.contains("is only a link in the backup")), "{:?}", plan.warnings);
+}
+
+#[test]
 fn two_apps_with_one_path_restore_it_once_and_the_other_one_takes_it_when_the_first_is_damaged() {
     let scene = Scene::new("26.14", "forky")
         .installed("email", 9)

@@ -164,6 +164,49 @@ fn a_journal_that_is_damaged_in_both_copies_is_not_acted_upon() {
     }
 }
 
+/// A disk may lose the end of both: what is left looks like a restore that never got further.
+#[test]
+fn a_journal_that_lost_its_end_in_both_copies_never_makes_old_data_go() {
+    if cannot_run() {
+        return;
+    }
+    let ends = common::ends::Ends::new();
+    let (mut refused, mut right) = (0, 0);
+    for fault in [None, Some("exchange.after:3:kill")] {
+        let whole = ends.scene.fresh();
+        ends.scene.restore(&whole, fault);
+        let text = fs::read(&journals(&whole, &ends.scene)[0]).unwrap();
+        let lines: Vec<usize> = (1..text.len()).filter(|&at| text[at - 1] == b'\n').collect();
+        assert!(lines.len() > 15, "{} lines", lines.len());
+        // As long as every line is there, it is no cut.
+        for at in lines.iter().flat_map(|&end| [end - 1, end]).filter(|&at| at < text.len()).step_by(3) {
+            let onto = ends.scene.fresh();
+            ends.scene.restore(&onto, fault);
+            for journal in journals(&onto, &ends.scene) {
+                fs::OpenOptions::new().write(true).open(journal).unwrap().set_len(at as u64).unwrap();
+            }
+            let before = all(&onto);
+            let run = ends.scene.on("undo", &onto, None);
+            let what = format!("{fault:?}, cut at byte {at} of {}: {} {}", text.len(), run.stderr, run.json);
+            match run.code {
+                Some(0) => {
+                    assert_eq!(difference(&ends.old_live, &live(&onto)), "", "{what}");
+                    right += 1;
+                }
+                code => {
+                    assert_eq!((code, run.failed_state()), (Some(20), "unknown"), "{what}");
+                    let again = ends.scene.restore(&onto, None);
+                    assert_eq!(again.code, Some(20), "{what}, then restore: {}", again.stderr);
+                    assert_eq!(difference(&before, &all(&onto)), "", "{what}");
+                    refused += 1;
+                }
+            }
+        }
+    }
+    // What was not about to change anything may be missing.
+    assert!(refused > 10 && right > 1, "{refused} refused, {right} right");
+}
+
 #[test]
 fn one_copy_of_the_journal_is_enough_to_go_on_or_back_whatever_happened_to_the_other() {
     if cannot_run() {

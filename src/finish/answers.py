@@ -1,6 +1,6 @@
 """Whether an app answers: FreedomBox's own diagnostics, its pages, and the app itself behind the web server.
 
-Part of driver.py. Changes nothing, but starts services that only run when somebody needs them.
+Part of driver.py. Changes nothing, but starts services that only run when somebody needs them, or that failed.
 """
 import http.client
 import os
@@ -37,6 +37,15 @@ def started_by_sockets(app):
     names = [name for unit in sockets for name in shown(unit, 'Triggers').get('Triggers', '').split()]
     # A socket that starts a service for each connection has no service to ask for.
     return [name for name in names if '@.' not in name]
+
+
+def revive(app):
+    """Starts the app's services that ended with a failure. FreedomBox restarts some whenever a domain or a certificate
+    changes; one that meets half of a change fails, and nobody starts it again before the next boot."""
+    for unit in units(app):
+        if shown(unit, 'ActiveState').get('ActiveState') == 'failed':
+            run('systemctl', 'reset-failed', unit)
+            run('systemctl', 'start', unit)
 
 
 def state_directories(app):

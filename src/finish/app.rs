@@ -114,25 +114,32 @@ pub(super) fn work(
         restore.root().sync_filesystem().map_err(doing("writing the app's data to the disk"))?;
         done(restore, &app.name, Part::Restore)?;
     }
-    let own = restore.plan().steps.iter().filter(|step| step.app == app.name);
-    let placed: Vec<String> = own.map(|step| format!("/{}", step.destination)).collect();
     if reached < Some(Part::Migrate) {
-        if let Some(what) = in_part(Part::Migrate, driver.migrate(id, &placed))? {
+        if let Some(what) = in_part(Part::Migrate, driver.migrate(id, &placed(restore, app)))? {
             restore.record(Record::Noted { app: app.name.clone(), what })?;
         }
         done(restore, &app.name, Part::Migrate)?;
     }
-    let known = failing(restore, &app.name).unwrap_or_default();
-    let answers = in_part(Part::Check, driver.check(id, pace::patience(), &known, &placed))?;
-    if !answers.new.is_empty() {
-        return Err(Trouble::Failed(format!(
-            "its data is in place, but it does not answer: {}",
-            answers.new.join("; ")
-        )));
+    if let Some(what) = silent(restore, driver, app)? {
+        return Err(Trouble::Failed(format!("its data is in place, but it does not answer: {what}")));
     }
     done(restore, &app.name, Part::Check)?;
     restore.record(Record::Finished { app: app.name.clone() })?;
     Ok(())
+}
+
+/// What of the app does not answer that is not known to have been silent before its data came.
+pub(super) fn silent(restore: &Restore, driver: &mut Driver, app: &AppPlan) -> Result<Option<String>, Trouble> {
+    let known = failing(restore, &app.name).unwrap_or_default();
+    let asked = driver.check(app.name.as_str(), pace::patience(), &known, &placed(restore, app));
+    let new = in_part(Part::Check, asked)?.new;
+    Ok((!new.is_empty()).then(|| new.join("; ")))
+}
+
+/// Where the app's data went.
+fn placed(restore: &Restore, app: &AppPlan) -> Vec<String> {
+    let own = restore.plan().steps.iter().filter(|step| step.app == app.name);
+    own.map(|step| format!("/{}", step.destination)).collect()
 }
 
 /// Makes a dump of what the app's database held from the files of its old server. Where that does not work, an older

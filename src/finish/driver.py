@@ -16,7 +16,7 @@ import threading
 import time
 
 import ground
-from answers import diagnose, fetch, started_by_sockets, state_directories, unanswered, unused
+from answers import diagnose, fetch, revive, started_by_sockets, state_directories, unanswered, unused
 from ground import DUMPS, PACKAGE, Failed, inside, module, must, reason, run
 from migrations import MIGRATIONS, SAVES, TAKEN_OUT
 
@@ -246,6 +246,7 @@ class Box:
         while True:
             failed, pages, silent = {}, {}, {}
             if found.is_enabled():
+                revive(found)
                 failed, pages, silent = diagnose(found), fetch(found), unanswered(found)
                 failed.update(silent)
             new = [text for name, text in failed.items() if name not in known] + unused(app, placed)

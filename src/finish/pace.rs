@@ -50,6 +50,11 @@ pub(super) fn settling() -> Duration {
     if is_staged() { Duration::ZERO } else { Duration::from_secs(20) }
 }
 
+/// How long FreedomBox works after its start on what the restored apps brought: names, certificates, services.
+pub(super) fn start() -> Duration {
+    if is_staged() { Duration::ZERO } else { Duration::from_secs(45) }
+}
+
 /// Whether an attempt is due.
 pub(super) fn is_due(host: &Host) -> bool {
     let pace = read(host);

@@ -7,6 +7,7 @@ use super::app::{self, Trouble};
 use super::driver::{self, Driver, DriverError, Log};
 use super::folders;
 use super::machine::{Fetched, Machine};
+use super::pace;
 use super::report::{people_missing, summary};
 use super::{SERVICE, Scene};
 use crate::model::app::AppId;
@@ -65,6 +66,7 @@ impl<'a> Run<'a> {
         if !self.machine.await_service(SERVICE) {
             return Ok(Some("FreedomBox's service does not start".into()));
         }
+        self.look_again(&ready)?;
         Ok(None)
     }
 
@@ -208,6 +210,45 @@ impl<'a> Run<'a> {
             }
         }
         self.notify()
+    }
+
+    /// Asks the apps that were finished once more, when all of them and FreedomBox run together: another app's names and
+    /// certificates may have stopped one. What does not answer any more is not finished.
+    fn look_again(&mut self, ready: &[AppPlan]) -> Result<(), RestoreError> {
+        let progress = self.progress()?;
+        let is_finished = |app: &AppId| progress.iter().any(|seen| seen.name == *app && seen.stand == Stand::Finished);
+        let finished: Vec<&AppPlan> =
+            ready.iter().filter(|plan| !plan.is_folders() && is_finished(&plan.name)).collect();
+        if finished.is_empty() {
+            return Ok(());
+        }
+        std::thread::sleep(pace::start());
+        let mut changed = false;
+        for plan in finished {
+            let silent = match self.driver(false) {
+                Ok(_) => self.driver.as_mut().map(|driver| app::silent(&self.restore, driver, plan)),
+                Err(error) => Some(Err(error.into())),
+            };
+            match silent {
+                Some(Ok(Some(what))) => {
+                    self.restore.record(Record::Attempt { app: plan.name.clone() })?;
+                    self.stop(&plan.name, &format!("it answered, and does not any more: {what}"), true)?;
+                    changed = true;
+                }
+                Some(Err(Trouble::Disk(error))) => return Err(error),
+                // Who cannot be asked has not failed: it answered before.
+                Some(Err(trouble)) => {
+                    self.driver = None;
+                    self.say(&format!("{}: it could not be asked once more: {trouble:?}", plan.name));
+                }
+                Some(Ok(None)) | None => {}
+            }
+        }
+        if changed {
+            self.notify()?;
+        }
+        self.driver = None;
+        self.machine.repair_owners()
     }
 
     fn work_on(&mut self, plan: &AppPlan) -> Result<(), Trouble> {

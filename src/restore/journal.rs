@@ -6,9 +6,11 @@
 //! on the medium in both before [`Journal::write`] returns, in one after the other. A power cut can cut the last line of
 //! one of them short, or keep it from the copy: such a tail is dropped when the journal is opened. A line that is bad in
 //! one of them is taken from the other, where it lies at the same place; one that is bad in both, or that says different
-//! things in them, means that the journal is damaged, and nothing is done on its word.
+//! things in them, means that the journal is damaged, and nothing is done on its word. So does an end that both
+//! have lost: `reach` says how much there must be.
 
 mod copies;
+mod reach;
 mod record;
 
 pub use record::Record;
@@ -51,10 +53,13 @@ pub enum JournalError {
 /// An open journal with everything that it says so far.
 #[derive(Debug)]
 pub struct Journal {
+    dir: Dir,
     files: [File; 2],
     /// How much of the text is on the medium in each of them.
     written: [usize; 2],
     records: Vec<Record>,
+    /// How many of them there must be, as the directory says.
+    told: usize,
     text: Vec<u8>,
     /// Whether more than that may lie in the files: the rest of a write that failed, or of one that the power cut.
     torn: bool,
@@ -71,8 +76,16 @@ impl Journal {
     pub fn start(dir: &Dir, plan: RestorePlan) -> Result<Journal, JournalError> {
         let [one, other] = COPIES.map(|name| dir.create_file(name));
         let files = [one.map_err(failed("creating"))?, other.map_err(failed("creating"))?];
-        let (records, text) = (Vec::new(), Vec::new());
-        let mut journal = Journal { files, written: [0; 2], records, text, torn: false, mended: false };
+        let mut journal = Journal {
+            dir: dir.again().map_err(failed("creating"))?,
+            files,
+            written: [0; 2],
+            records: Vec::new(),
+            told: 0,
+            text: Vec::new(),
+            torn: false,
+            mended: false,
+        };
         journal.write(Record::Plan { plan: Box::new(plan) })?;
         dir.sync().map_err(failed("creating"))?;
         Ok(journal)
@@ -88,14 +101,15 @@ impl Journal {
     /// disk has no room left, this waits for the next record.
     pub fn open(dir: &Dir) -> Result<Journal, JournalError> {
         let copies = Copy::both(dir)?;
-        let (records, text) = Copy::agree(&copies)?;
+        let (records, text, told) = whole(dir, &copies)?;
         let mended = copies::renew(dir, &copies, &text).map_err(failed("repairing"))?;
         let [one, other] = COPIES.map(|name| dir.append_file(name));
         let files = [one.map_err(failed("opening"))?, other.map_err(failed("opening"))?];
         let written =
             copies.each_ref().map(|copy| if copy.is_damaged(&text) { text.len() } else { copy.common(&text) });
         let torn = copies.iter().any(|copy| !copy.is_damaged(&text) && copy.text != text);
-        let mut journal = Journal { files, written, records, text, torn, mended };
+        let again = dir.again().map_err(failed("opening"))?;
+        let mut journal = Journal { dir: again, files, written, records, told, text, torn, mended };
         if torn {
             match dir.sync().map_err(failed("repairing")).and_then(|()| journal.put()) {
                 Err(JournalError::Io { source, .. }) if is_full(&source) => {}
@@ -107,7 +121,7 @@ impl Journal {
 
     /// Reads a journal without writing to it, whatever its copies lack.
     pub fn read(dir: &Dir) -> Result<Vec<Record>, JournalError> {
-        Ok(Copy::agree(&Copy::both(dir)?)?.0)
+        Ok(whole(dir, &Copy::both(dir)?)?.0)
     }
 
     /// Appends a record; it is on the medium when this returns.
@@ -119,8 +133,14 @@ impl Journal {
             self.written = self.written.map(|written| written.min(before));
             return Err(error);
         }
+        let announces = record.announces();
         self.records.push(record);
-        fault::point("journal.after").map_err(failed("writing"))
+        fault::point("journal.after").map_err(failed("writing"))?;
+        if announces {
+            reach::tell(&self.dir, self.told, self.records.len()).map_err(failed("writing"))?;
+            self.told = self.records.len();
+        }
+        Ok(())
     }
 
     /// Writes what is missing to the files. One after the other: what happens to the one that is being written cannot
@@ -150,6 +170,17 @@ impl Journal {
     /// Whether one of the copies was damaged when the journal was opened, and was made anew from the other.
     pub fn was_mended(&self) -> bool {
         self.mended
+    }
+}
+
+/// What the copies say together, as records and as text, and how many records the directory tells of. Fewer than these
+/// are no journal.
+fn whole(dir: &Dir, copies: &[Copy; 2]) -> Result<(Vec<Record>, Vec<u8>, usize), JournalError> {
+    let told = reach::told(dir).map_err(failed("opening"))?;
+    match Copy::agree(copies) {
+        Ok((records, _)) if records.len() < told => Err(damaged(records.len(), "its end is missing")),
+        Err(JournalError::NeverBegan) if told > 0 => Err(damaged(0, "its end is missing")),
+        other => other.map(|(records, text)| (records, text, told)),
     }
 }
 

@@ -153,9 +153,12 @@ fn progress(root: &Dir, records: &[Record], plan: &RestorePlan, app: &AppId) -> 
     for record in records {
         match record {
             Record::Attempt { app: of } if of == app => {
-                // After it was given up, somebody asked for another try.
-                if seen.stand == Stand::NotRestored {
-                    (seen.stand, seen.failures) = (Stand::Waiting, 0);
+                match seen.stand {
+                    // After it was given up, somebody asked for another try.
+                    Stand::NotRestored => (seen.stand, seen.failures) = (Stand::Waiting, 0),
+                    // It was finished, and then did not answer any more: that counts as what came before does.
+                    Stand::Finished => seen.stand = Stand::Waiting,
+                    Stand::Waiting => {}
                 }
                 seen.failures += u32::from(open);
                 open = true;

@@ -164,9 +164,11 @@ impl Ends {
     }
 }
 
-/// Whether a path is one of the papers that tell how a restore went: they stay, as its journal does.
+/// Whether a path is one of the papers that tell how a restore went, or tells how far its journal reaches: they stay, as
+/// the journal does.
 pub fn is_paper(path: &str) -> bool {
-    ["report.txt", "report.json", "full.log"].iter().any(|name| path.ends_with(&format!("/{name}")))
+    let name = path.rsplit('/').next().unwrap_or_default();
+    ["report.txt", "report.json", "full.log"].contains(&name) || name.starts_with("reaches-")
 }
 
 /// What the power cut is followed by.

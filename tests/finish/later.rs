@@ -147,6 +147,7 @@ fn after_14_days_or_a_commit_the_old_data_and_all_of_lifeboat_but_its_journal_an
         .iter()
         .filter(|(_, what)| !what.starts_with("directory"))
         .map(|(path, _)| String::from_utf8_lossy(path).into_owned())
+        .filter(|path| !path.contains("/reaches-"))
         .collect();
     let kept = ["full.log", "journal", "journal-copy", "owners", "report.json", "report.txt"];
     let kept = kept.map(|name| format!("var/lib/lifeboat/restores/{}/{name}", scene.plan));

@@ -167,3 +167,46 @@ fn a_server_that_plays_another_world_than_the_restored_one_is_none_that_works() 
     let why = Case::app(&case.finish(), "minetest")["why"].to_string();
     assert!(why.contains("luanti-server.service does not run"), "{why}");
 }
+
+/// FreedomBox, or another app, may stop a service after its app was finished.
+#[test]
+fn an_app_that_no_longer_answers_when_all_are_done_is_started_again_or_not_called_finished() {
+    if cannot_run() {
+        return;
+    }
+    let scene = scene();
+    let breaking = |refuses: bool| {
+        let case = Case::new(&scene);
+        case.machine(&json!({"available": NEEDED, "breaking": ["miniflux.service"], "refuses": refuses}));
+        let run = case.finish();
+        (case, run)
+    };
+    let (case, run) = breaking(false);
+    ok(&run);
+    assert_eq!(case.state()["failed"], json!([]), "its service was not started again");
+    case.is_finished().unwrap();
+
+    let (case, run) = breaking(true);
+    assert_eq!(run.code, Some(75), "{} {}", run.stderr, run.json);
+    let app = Case::app(&run, "miniflux");
+    assert!(app["why"].as_str().unwrap().starts_with("it answered, and does not any more: "), "{app}");
+    assert_eq!((&app["stand"], &app["failures"]), (&json!("waiting"), &json!(1)), "{app}");
+    let shown = case.freedombox()["notifications"]["lifeboat-restore"].clone();
+    assert!(!shown["title"].as_str().unwrap().contains("2 of 2"), "{shown}");
+    // Its data is in its place meanwhile, and nothing but the question is left.
+    assert!(case.rows().contains(NEW_ROWS));
+    case.machine(&json!({"refuses": false}));
+    ok(&case.finish());
+    case.is_finished().unwrap();
+    let log = case.log();
+    assert_eq!(log.iter().filter(|line| line.contains("install miniflux")).count(), 1, "{log:?}");
+
+    // It never does: at last it is given up, with the reason.
+    let (case, mut run) = breaking(true);
+    for _ in 0..4 {
+        run = case.finish();
+    }
+    let app = Case::app(&run, "miniflux");
+    assert_eq!(app["stand"], "not-restored", "{app}");
+    ok(&case.run(&["undo"], None));
+}

@@ -170,3 +170,17 @@ pub enum Record {
     /// The old data is gone.
     Committed,
 }
+
+impl Record {
+    /// Whether what follows it may be undone, or gone on from, only by whoever knows of it.
+    pub(super) fn announces(&self) -> bool {
+        matches!(
+            self,
+            Record::Exchanging { .. }
+                | Record::Moving { .. }
+                | Record::Opening { .. }
+                | Record::Reached { part: Part::Save, .. }
+                | Record::Committing
+        )
+    }
+}

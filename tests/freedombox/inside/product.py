@@ -2,6 +2,7 @@
 
 product.py first-boot USER PASSWORD     makes an administrator and ends the wizard
 product.py person USER PASSWORD ADMIN WORD    makes another administrator; ADMIN's password is WORD
+product.py guest USER PASSWORD ADMIN WORD     makes a person who is in no group, where there is none of this name
 product.py install APP…                 installs and sets up apps, one after the other
 product.py backup FILE APP…             makes a backup of these apps (all where none is named), downloads it to FILE
 product.py diagnose APP…                what FreedomBox's own diagnostics say
@@ -56,15 +57,23 @@ def first_boot(user, password):
     steps.set_completed()
 
 
+def guest(user, password, admin, word):
+    """A person in no group, as the page of users makes one."""
+    from django.contrib.auth.models import User
+
+    if User.objects.filter(username=user).exists():
+        return
+    User.objects.create_user(user, password=password)
+    mod("modules.users.privileged").create_user(user, password, admin, word)
+
+
 def person(user, password, admin, word):
-    """Another administrator, as the page of users makes one."""
+    """Another administrator."""
     from django.contrib.auth.models import Group, User
 
-    account = User.objects.create_user(user, password=password)
-    privileged = mod("modules.users.privileged")
-    privileged.create_user(user, password, admin, word)
-    privileged.add_user_to_group(user, "admin", admin, word)
-    Group.objects.get_or_create(name="admin")[0].user_set.add(account)
+    guest(user, password, admin, word)
+    mod("modules.users.privileged").add_user_to_group(user, "admin", admin, word)
+    Group.objects.get_or_create(name="admin")[0].user_set.add(User.objects.get(username=user))
 
 
 def install(*apps):
@@ -122,7 +131,7 @@ def run(file):
 
 if __name__ == "__main__":
     application = begin()
-    commands = {"first-boot": first_boot, "person": person, "install": install, "backup": backup, "diagnose": diagnose,
+    commands = {"first-boot": first_boot, "guest": guest, "person": person, "install": install, "backup": backup, "diagnose": diagnose,
                 "notifications": notifications, "run": run}
     status = 0
     try:

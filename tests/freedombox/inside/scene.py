@@ -165,9 +165,10 @@ def certificate(port):
 
 
 class Browser:
-    """A browser in which the administrator is signed in to FreedomBox."""
+    """A browser in which a person, the administrator unless said otherwise, signs in to FreedomBox."""
 
-    def __init__(self):
+    def __init__(self, user=ADMIN, password=PASSWORD):
+        self.user, self.password = user, password
         trusting = ssl.create_default_context()
         trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
         self.cookies = http.cookiejar.CookieJar()
@@ -200,7 +201,7 @@ class Browser:
                 break
         fields = dict(re.findall(r'name="(csrfmiddlewaretoken|next)"[^>]*value="([^"]*)"', text))
         fields = {name: html.unescape(value) for name, value in fields.items()}
-        status, url, text, _ = self.open(url, {**fields, "username": ADMIN, "password": PASSWORD})
+        status, url, text, _ = self.open(url, {**fields, "username": self.user, "password": self.password})
         if status != 200 or 'name="password"' in text:
             raise Unlike(f"signing in to FreedomBox at {url} does not work (status {status})")
         self.is_signed_in = True
@@ -208,6 +209,13 @@ class Browser:
 
 
 BROWSER = Browser()
+
+
+def guest():
+    """A browser in which somebody is signed in who is no administrator and in no group; no backup has this person."""
+    person = "guest", "Visit-Me-2026!"
+    run("python3", product.__file__, "guest", *person, ADMIN, PASSWORD, user="plinth")
+    return Browser(*person).sign_in()
 
 
 def page(path, has, signed_in=True, seconds=60):
