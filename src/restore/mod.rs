@@ -318,8 +318,7 @@ impl Restore {
         let total = todo.iter().map(|staging| staging.step.bytes.0).sum();
         progress.event(Event::Phase { phase: Phase::Stage, total: Some(total) });
         let directory = self.root.dir(&place::restore(&plan.id)?).map_err(doing("opening the restore's directory"))?;
-        let unknown_owners = directory.append_file(b"owners").map_err(doing("noting owners"))?;
-        unknown_owners.set_len(0).map_err(doing("noting owners"))?;
+        let unknown_owners = stage::owners::begin(&directory, &kept).map_err(doing("noting owners"))?;
         let writeback = Writeback::start(todo.iter().map(|staging| &staging.stage)).map_err(doing("staging"))?;
         let mut stager = Stager {
             steps: todo,
@@ -348,7 +347,7 @@ impl Restore {
         stager.writeback.end().map_err(doing("writing staged data to the box's disk"))?;
         let mut staged = std::mem::take(&mut stager.steps);
         match stager.unknown_owners.metadata().map(|metadata| metadata.len()) {
-            Ok(0) => directory.remove_file(b"owners"),
+            Ok(0) => directory.remove_file(stage::owners::LIST),
             _ => dir::sync_file(&stager.unknown_owners),
         }
         .map_err(doing("noting owners"))?;

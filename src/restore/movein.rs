@@ -6,6 +6,7 @@
 
 use super::exchange::{Data, Names, happened};
 use super::journal::Record;
+use super::stage::owners::LIST;
 use super::{Restore, RestoreError, doing, place, writing};
 use crate::model::app::AppId;
 use crate::model::bytes;
@@ -21,9 +22,9 @@ use std::io::{self, BufRead, BufReader};
 
 /// Who owns an entry that was restored when the box did not have its names yet: one line of the file `owners`.
 #[derive(Debug, Deserialize)]
-struct Line {
-    app: AppId,
-    path: RelPath,
+pub(super) struct Line {
+    pub(super) app: AppId,
+    pub(super) path: RelPath,
     user: Option<String>,
     uid: u32,
     group: Option<String>,
@@ -294,7 +295,7 @@ impl Restore {
     ) -> Result<(), RestoreError> {
         let failed = || doing("reading the list of owners");
         let directory = self.root().dir(&place::restore(&self.plan().id)?).map_err(failed())?;
-        let file = match directory.read_file(b"owners") {
+        let file = match directory.read_file(LIST) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             other => other.map_err(failed())?,
         };

@@ -5,6 +5,7 @@
 //! medium, must be what was meant to be written. Only then is a step recorded as staged.
 
 pub(super) mod orphan;
+pub(super) mod owners;
 pub(super) mod writeback;
 
 use super::RestoreError;

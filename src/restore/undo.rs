@@ -5,6 +5,7 @@
 
 use super::exchange::Data;
 use super::journal::{JournalError, Record};
+use super::stage::owners::{LIST, NEW};
 use super::{Restore, RestoreError, doing, place};
 use crate::model::app::AppId;
 use crate::model::finish::Part;
@@ -232,7 +233,8 @@ impl Restore {
         self.remove_kept()?;
         self.remove_lists()?;
         let directory = place::make_restore(self.root(), &self.plan().id)?;
-        tree::remove(&directory, b"owners").map_err(failed())
+        let mut lists = [LIST, NEW].into_iter();
+        lists.try_for_each(|name| tree::remove(&directory, name)).map_err(failed())
     }
 
     fn areas(&self) -> Vec<RelPath> {

@@ -135,3 +135,30 @@ fn half_of_a_move_on_the_running_box_is_gone_on_from_and_undone() {
     }
     assert_eq!(seen, [2, 1], "no power cut was in the middle of it");
 }
+
+/// Who owns what is written down while it is staged. What an earlier run staged is not read from the backup again.
+#[test]
+fn power_cut_while_data_is_read_back_forgets_no_owner() {
+    if cannot_run() {
+        return;
+    }
+    let scene = scene();
+    let whole = Case::new(&scene);
+    let staged = |case: &Case| {
+        let journal = case.root().join(format!("var/lib/lifeboat/restores/{}/journal", scene.plan));
+        fs::read_to_string(journal).map_or(0, |text| text.matches("\"record\":\"staged\"").count())
+    };
+    let all = staged(&whole);
+    assert!(all > 2, "{all} steps");
+    let cut = (1..).find_map(|nth| {
+        let case = Case::of(&scene);
+        assert_eq!(scene.restore(&case.root(), Some(&format!("journal.after:{nth}:kill"))).code, None);
+        (staged(&case) == all - 1).then_some(case)
+    });
+    let case = cut.unwrap();
+    ok(&scene.restore(&case.root(), None));
+    ok(&case.finish());
+    case.is_finished().unwrap();
+    ok(&whole.finish());
+    assert_eq!(difference(&live_of(&whole), &live_of(&case)), "");
+}
