@@ -350,3 +350,60 @@ print(json.dumps(came['notes']))";
     };
     assert_ne!(number("games"), number("daemon"));
 }
+
+#[test]
+fn what_waits_besides_apps_outlives_a_commit_and_another_restore() {
+    if boxes::cannot_run() {
+        return;
+    }
+    let scene = Scene::with(&APPS, |_| {}, |_| {});
+    let old = scene.dir.path().join("old");
+    fs::create_dir(&old).unwrap();
+    old_box(&old, 8);
+    let onto = scene.fresh();
+    let restore = |from: &Path, wanted: &[&str]| {
+        let run = |word: &str, more: &[&str]| {
+            let mut words: Vec<OsString> = vec![word.into(), "--from".into(), from.into()];
+            words.extend(["--onto".into(), onto.path.clone().into(), "--program".into(), scene.program.clone().into()]);
+            words.extend(wanted.iter().chain(more).map(|word| OsStr::new(word).to_owned()));
+            scene.run(&words, None)
+        };
+        let planned = run("plan", &[]);
+        let id = planned.json["id"].as_str().unwrap_or_else(|| panic!("{}", planned.stderr)).to_owned();
+        let done = run("restore", &["--consent", &id]);
+        assert_eq!(done.code, Some(0), "{} {}", done.stderr, done.json);
+        done
+    };
+    let ok = |command: &str| {
+        let run = scene.on(command, &onto, None);
+        assert_eq!(run.code, Some(0), "{command}: {}", run.stderr);
+    };
+    let still_waits = |after: &str| {
+        for path in [
+            "var/lib/lifeboat/accounts.json",
+            "var/lib/lifeboat/handoff.json",
+            "var/lib/lifeboat/bin/lifeboat",
+            "etc/systemd/system/lifeboat-finish.service",
+            "etc/systemd/system/timers.target.wants/lifeboat-finish.timer",
+        ] {
+            assert!(onto.join(path).symlink_metadata().is_ok(), "after {after}: {path} is gone");
+        }
+    };
+    // Of the apps none waits.
+    let done = restore(&old, &["--apps", "shaarli", "--extras", "accounts"]);
+    assert_eq!(done.json["waiting"], serde_json::json!([]));
+    ok("commit");
+    still_waits("the commit");
+    restore(&scene.backup, &["--apps", "radicale"]);
+    ok("undo");
+    still_waits("undoing another restore");
+    restore(&scene.backup, &["--apps", "radicale"]);
+    ok("commit");
+    still_waits("the commit of another restore");
+    // What is taken back before it came does not come.
+    restore(&old, &["--apps", "roundcube", "--extras", "names"]);
+    assert!(onto.join("var/lib/lifeboat/names.json").exists());
+    ok("undo");
+    assert!(!onto.join("var/lib/lifeboat/names.json").exists());
+    still_waits("undoing more of them");
+}

@@ -4,7 +4,6 @@
 
 use crate::model::account::{Accounts, Person, WebUser};
 use crate::model::extra::{Extra, Extras};
-use crate::model::path::{BadPath, RelPath};
 use crate::model::secret::Secret;
 use crate::restore::{Restore, RestoreError, doing};
 use crate::sys::dir::Dir;
@@ -15,11 +14,6 @@ use std::io::{self, Read};
 
 const LONGEST: u64 = 256 << 20;
 
-/// Where one kind waits on the target.
-fn file(extra: Extra) -> Result<RelPath, BadPath> {
-    super::path(&format!("var/lib/lifeboat/{extra}.json"))
-}
-
 /// Writes the file of one kind.
 pub fn write(restore: &mut Restore, extra: Extra, held: &Extras) -> Result<(), RestoreError> {
     // Folders are steps of the plan.
@@ -27,14 +21,14 @@ pub fn write(restore: &mut Restore, extra: Extra, held: &Extras) -> Result<(), R
         return Ok(());
     }
     let text = Secret::new(described(extra, held).to_string().into_bytes());
-    restore.place_file(&file(extra)?, &mut text.reveal(), 0o600)
+    restore.place_file(&extra.waits_in()?, &mut text.reveal(), 0o600)
 }
 
 /// The kinds that wait on a target.
 pub fn waiting(root: &Dir) -> Result<Vec<Extra>, RestoreError> {
     let mut waiting = Vec::new();
     for extra in Extra::ALL {
-        let file = file(extra)?;
+        let file = extra.waits_in()?;
         if root.stat(&file).map_err(doing(format!("reading \"{file}\"")))?.is_some() {
             waiting.push(extra);
         }
@@ -44,7 +38,7 @@ pub fn waiting(root: &Dir) -> Result<Vec<Extra>, RestoreError> {
 
 /// What waits of one kind.
 pub fn read(root: &Dir, extra: Extra) -> Result<Value, RestoreError> {
-    let file = file(extra)?;
+    let file = extra.waits_in()?;
     let failed = || doing(format!("reading \"{file}\""));
     let mut text = Vec::new();
     let opened = root.parent(&file).and_then(|at| at.read_file(file.file_name())).map_err(failed())?;
@@ -54,7 +48,7 @@ pub fn read(root: &Dir, extra: Extra) -> Result<Value, RestoreError> {
 
 /// Removes the file of one kind: all of it is here, or never will be.
 pub fn clear(root: &Dir, extra: Extra) -> Result<(), RestoreError> {
-    let file = file(extra)?;
+    let file = extra.waits_in()?;
     let failed = || doing(format!("removing \"{file}\""));
     match root.parent(&file).and_then(|at| at.remove_file(file.file_name()).and_then(|()| at.sync())) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

@@ -1,8 +1,9 @@
 //! What an installed system holds besides the data of its apps, and what no backup of FreedomBox has.
 
 use super::account::Accounts;
-use super::path::RelPath;
+use super::path::{BadPath, RelPath};
 use super::secret::Secret;
+use super::site::AREA;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -36,6 +37,11 @@ impl Extra {
             Extra::BackupLocations => "backup-locations",
             Extra::Folders => "folders",
         }
+    }
+
+    /// Where it waits on the box until it was brought over.
+    pub fn waits_in(self) -> Result<RelPath, BadPath> {
+        format!("{AREA}/{self}.json").parse()
     }
 
     /// What it is, in a few words for people.

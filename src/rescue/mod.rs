@@ -117,7 +117,7 @@ impl Status {
     /// From what the journals say.
     pub fn of(standing: Option<Standing>) -> Status {
         let Some(standing) = standing else { return Status { state: RestoreState::None, standing: None } };
-        let Standing { state, id, data, done, waiting, progress, settled } = standing;
+        let Standing { state, id, data, done, waiting, progress, settled, extras: _ } = standing;
         Status { state, standing: Some(Details { plan: id.to_string(), data, done, waiting, progress, settled }) }
     }
 }

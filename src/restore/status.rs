@@ -4,6 +4,7 @@ use super::exchange::{self, Data};
 use super::journal::{self, Journal, JournalError, Record};
 use super::{RestoreError, doing, movein};
 use crate::model::app::AppId;
+use crate::model::extra::Extra;
 use crate::model::finish::{AppProgress, Stand};
 use crate::model::plan::{Action, PlanId, RestorePlan, Step};
 use crate::model::site::AREA;
@@ -29,6 +30,9 @@ pub struct Standing {
     pub progress: Vec<AppProgress>,
     /// Since when nothing is left to do, in seconds since 1970; `None` where that is not known.
     pub settled: Option<i64>,
+    /// What it brought besides apps and still waits for the running box.
+    #[serde(skip)]
+    pub extras: Vec<Extra>,
 }
 
 /// The restore that a target has now: the one in progress, else the newest; `None` when there never was one.
@@ -133,8 +137,18 @@ fn stand(root: &Dir, records: &[Record], plan: &RestorePlan, taken_over: &dyn Fn
             .iter()
             .rev()
             .find_map(|record| if let Record::Settled { at } = record { Some(*at) } else { None }),
+        extras: extras(root, records, plan),
         progress,
     }
+}
+
+/// What the restore brought besides apps and the running box did not take yet. What cannot be looked at still waits.
+pub(super) fn extras(root: &Dir, records: &[Record], plan: &RestorePlan) -> Vec<Extra> {
+    if records.iter().any(|record| matches!(record, Record::RolledBack)) {
+        return Vec::new();
+    }
+    let all = plan.extras.iter().map(|plan| plan.extra);
+    all.filter(|extra| extra.waits_in().is_ok_and(|path| !matches!(root.stat(&path), Ok(None)))).collect()
 }
 
 /// How far the running box is with an app.

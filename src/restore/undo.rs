@@ -6,7 +6,7 @@
 use super::exchange::Data;
 use super::journal::{JournalError, Record};
 use super::stage::owners::{LIST, NEW};
-use super::{Restore, RestoreError, doing, place};
+use super::{Restore, RestoreError, Standing, doing, place};
 use crate::model::app::AppId;
 use crate::model::finish::Part;
 use crate::model::path::RelPath;
@@ -109,6 +109,13 @@ impl Restore {
 
     /// Removes the files and directories that Lifeboat wrote outside its own directory, newest first.
     fn remove_placed(&mut self) -> Result<(), RestoreError> {
+        // What did not come yet comes no more, whoever else needs the rest.
+        for extra in self.plan().extras.clone() {
+            let path = extra.extra.waits_in()?;
+            if self.records().iter().any(|record| matches!(record, Record::Writing { path: p } if *p == path)) {
+                self.remove_file(&path)?;
+            }
+        }
         if self.is_needed_by_others()? {
             return Ok(());
         }
@@ -170,10 +177,11 @@ impl Restore {
     }
 
     /// Removes the units and the program, when nothing on the box needs them any more: this restore is committed and
-    /// has no app that waits, and so are all others. Can be called again.
+    /// has nothing that waits, neither app nor anything besides, and so are all others. Can be called again.
     pub fn leave(&mut self) -> Result<(), RestoreError> {
         let committed = super::status::state(self.records(), self.plan()) == RestoreState::Committed;
-        let waits = super::status::waits(self.records(), self.plan());
+        let extras = super::status::extras(self.root(), self.records(), self.plan());
+        let waits = super::status::waits(self.records(), self.plan()) || !extras.is_empty();
         if !committed || waits || self.is_needed_by_others()? {
             return Ok(());
         }
@@ -191,7 +199,8 @@ impl Restore {
     /// Whether another restore on the box still needs the units and the program.
     fn is_needed_by_others(&self) -> Result<bool, RestoreError> {
         let all = super::status::restores(self.root())?;
-        Ok(all.iter().any(|other| other.id != self.plan().id && (other.is_open() || !other.waiting.is_empty())))
+        let needs = |other: &Standing| other.is_open() || !other.waiting.is_empty() || !other.extras.is_empty();
+        Ok(all.iter().any(|other| other.id != self.plan().id && needs(other)))
     }
 
     fn remove_kept(&self) -> Result<(), RestoreError> {
