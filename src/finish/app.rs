@@ -194,7 +194,16 @@ pub(super) fn take_back(restore: &mut Restore, driver: &mut Driver, app: &AppPla
     let id = app.name.as_str();
     let kept = kept(restore, &app.name)?;
     let imported = restore.imported().contains(&app.name);
-    if !driver.look(id)?.is_set_up || (imported && kept.is_empty()) {
+    let is_set_up = driver.look(id)?.is_set_up;
+    // Nobody else has it any more. An app that the restore brought had nothing before.
+    if !is_set_up && imported && !kept.is_empty() && found(restore, &app.name) != Some(true) {
+        return Err(Trouble::Failed(format!(
+            "'{id}' was removed from FreedomBox after it was restored. What its database or settings held before the restore \
+             is kept in \"/{}\": install '{id}' in FreedomBox again, then undoing brings that back",
+            restore.kept_of(&app.name)?
+        )));
+    }
+    if !is_set_up || (imported && kept.is_empty()) {
         restore.undo_app(&app.name)?;
     } else {
         if imported {

@@ -25,6 +25,7 @@ pub fn take_back(scene: &Scene, restore: &mut Restore) -> Result<(), RestoreErro
         let mut driver = Driver::start(&machine, scene.host, &log, true)?;
         driver.begin()?;
         let apps = restore.plan().apps.clone();
+        let mut failed = None;
         for plan in apps.iter().rev().filter(|app| app.road.restores() && !app.is_databases()) {
             (scene.talk)(&format!("{}: bringing back what it had before", plan.name));
             let back = match plan.is_folders() {
@@ -37,10 +38,12 @@ pub fn take_back(scene: &Scene, restore: &mut Restore) -> Result<(), RestoreErro
                 Err(Trouble::Failed(why)) if !restore.imported().contains(&plan.name) => {
                     (scene.talk)(&format!("{}: {why}", plan.name))
                 }
+                // The others get theirs all the same.
+                Err(trouble @ Trouble::Failed(_)) => failed = failed.or(Some(trouble)),
                 Err(trouble) => return Err(trouble),
             }
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
     })();
     machine.repair_owners()?;
     machine.start_service();

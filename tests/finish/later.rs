@@ -34,6 +34,51 @@ fn undo_on_the_running_box_brings_the_database_back_and_from_outside_it_says_so(
     assert!(case.log().contains(&"stop radicale".to_owned()), "services were not stopped: {:?}", case.log());
 }
 
+#[test]
+fn undo_keeps_what_a_database_held_until_the_app_is_there_to_take_it() {
+    if cannot_run() {
+        return;
+    }
+    let scene = scene();
+    let case = Case::new(&scene);
+    let change = |change: &dyn Fn(&mut Value)| {
+        let mut state = case.freedombox();
+        change(&mut state);
+        put(&case.root(), "var/lib/plinth/fake.json", state.to_string());
+    };
+    put(
+        &case.root(),
+        "var/lib/plinth/fake.json",
+        json!({"versions": {"letsencrypt": 4, "radicale": 4, "shaarli": 1, "roundcube": 4, "miniflux": 2},
+               "databases": {"miniflux": "my old rows\n"}, "notifications": {}, "migrated": [], "log": []})
+        .to_string(),
+    );
+    ok(&case.finish());
+    // Its owner did not like what came, and removed the app with its database.
+    change(&|state| {
+        state["versions"].as_object_mut().unwrap().remove("miniflux");
+        state["databases"].as_object_mut().unwrap().remove("miniflux");
+    });
+    for _ in 0..2 {
+        let undo = case.run(&["undo"], None);
+        assert_ne!(undo.code, Some(0), "{}", undo.json);
+        let kept = format!("var/lib/lifeboat/restores/{}/kept/miniflux", scene.plan);
+        assert!(undo.stderr.contains("miniflux") && undo.stderr.contains(&format!("/{kept}")), "{}", undo.stderr);
+        assert_eq!(fs::read_dir(case.root().join(kept)).unwrap().count(), 1);
+        let gitweb = case.root().join("var/lib/git");
+        assert!(gitweb.join("from-the-package").exists() && !gitweb.join("one.git").exists(), "gitweb was held up");
+        assert_eq!(case.state()["up"], true);
+        case.machine(&json!({"up": true}));
+    }
+    change(&|state| {
+        state["versions"]["miniflux"] = json!(2);
+        state["databases"]["miniflux"] = json!("empty\n");
+    });
+    ok(&case.run(&["undo"], None));
+    assert_eq!(case.rows(), "my old rows\n");
+    assert_eq!(case.run(&["status"], None).json["state"], "rolled-back");
+}
+
 /// A file that the fresh app used keeps no log: what SQLite wrote beside it would be played into the restored one.
 #[test]
 fn what_sqlite_kept_beside_a_file_leaves_with_it_and_comes_back_with_it() {
