@@ -67,15 +67,22 @@ pub(super) fn work(
     let id = app.name.as_str();
     restore.record(Record::Attempt { app: app.name.clone() })?;
     let reached = reached(restore, &app.name);
+    let is_set_up = driver.look(id)?.is_set_up;
     let fresh = match found(restore, &app.name) {
         Some(fresh) => fresh,
         None => {
-            let fresh = !driver.look(id)?.is_set_up;
-            restore.record(Record::Found { app: app.name.clone(), fresh })?;
-            fresh
+            restore.record(Record::Found { app: app.name.clone(), fresh: !is_set_up })?;
+            !is_set_up
         }
     };
-    if reached < Some(Part::Install) {
+    let was_removed = reached >= Some(Part::Install) && !is_set_up;
+    // FreedomBox removes an app with its data.
+    if was_removed && has_come(restore, app)? {
+        return Err(Trouble::Never(
+            "it was removed from FreedomBox after its data had come; restore it from the backup once more".into(),
+        ));
+    }
+    if reached < Some(Part::Install) || was_removed {
         in_part(Part::Install, driver.install(id))?;
         done(restore, &app.name, Part::Install)?;
     }
@@ -140,6 +147,13 @@ pub(super) fn silent(restore: &Restore, driver: &mut Driver, app: &AppPlan) -> R
 fn placed(restore: &Restore, app: &AppPlan) -> Vec<String> {
     let own = restore.plan().steps.iter().filter(|step| step.app == app.name);
     own.map(|step| format!("/{}", step.destination)).collect()
+}
+
+/// Whether data of the app lies, or lay, where the app has it, and no longer where only Lifeboat does.
+fn has_come(restore: &Restore, app: &AppPlan) -> Result<bool, RestoreError> {
+    let parked = restore.parked_steps(&app.name);
+    let moved = parked.iter().try_fold(false, |moved, step| Ok::<_, RestoreError>(moved || restore.is_moved(step)?))?;
+    Ok(moved || app.road == Road::InPlace)
 }
 
 /// Makes a dump of what the app's database held from the files of its old server. Where that does not work, an older

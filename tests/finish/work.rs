@@ -325,3 +325,38 @@ fn tor_of_an_older_release_leaves_the_ports_to_the_app_that_is_the_proxy_now() {
         assert_eq!(fs::read_to_string(case.root().join(TORRC)).unwrap(), own);
     }
 }
+
+#[test]
+fn an_app_that_is_removed_between_two_attempts_is_installed_again_or_not_called_restored() {
+    if cannot_run() {
+        return;
+    }
+    let scene = scene();
+    let remove = |case: &Case, app: &str, folder: &str| {
+        let mut state = case.freedombox();
+        state["versions"].as_object_mut().unwrap().remove(app);
+        put(&case.root(), "var/lib/plinth/fake.json", state.to_string());
+        fs::remove_dir_all(case.root().join(folder)).unwrap();
+    };
+    // Nothing of its data was in its place yet.
+    let case = Case::new(&scene);
+    assert_eq!(case.run(&["finish"], Some("move.before:1:eio")).code, Some(75));
+    assert!(!case.root().join("var/lib/git/one.git").exists());
+    remove(&case, "gitweb", "var/lib/git");
+    ok(&case.finish());
+    assert_eq!(case.freedombox()["versions"]["gitweb"], 3, "an app that is not installed is called restored");
+    case.is_finished().unwrap();
+    // Its data went with it.
+    let case = Case::new(&scene);
+    let refuse = case.root().join("var/lib/plinth/refuse-import");
+    fs::write(&refuse, "").unwrap();
+    assert_eq!(case.finish().code, Some(75));
+    assert!(case.root().join("etc/miniflux/freedombox.conf").exists());
+    remove(&case, "miniflux", "etc/miniflux");
+    fs::remove_file(&refuse).unwrap();
+    let run = case.finish();
+    assert_eq!(run.code, Some(1), "{} {}", run.stderr, run.json);
+    let app = Case::app(&run, "miniflux");
+    assert_eq!(app["stand"], "not-restored");
+    assert!(app["why"].as_str().unwrap().contains("was removed from FreedomBox"), "{app}");
+}
