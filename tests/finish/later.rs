@@ -175,16 +175,7 @@ fn after_14_days_or_a_commit_the_old_data_and_all_of_lifeboat_but_its_journal_an
     case.machine(&json!({"ntp": true}));
     assert_eq!((due(), due()), ("restored".into(), "restored".into()));
     assert!(old.exists());
-    // Fifteen days pass.
-    let own = case.root().join(format!("var/lib/lifeboat/restores/{}", scene.plan));
-    let text = fs::read_to_string(own.join("journal")).unwrap();
-    let line = text.lines().find(|line| line.contains("\"settled\"")).unwrap();
-    let at: i64 = line.split("\"at\":").nth(1).unwrap().trim_end_matches('}').parse().unwrap();
-    let earlier = line[9..].replace(&at.to_string(), &(at - 15 * 24 * 3600).to_string());
-    let changed = format!("{:08x} {earlier}", crc32(earlier.as_bytes()));
-    for copy in ["journal", "journal-copy"] {
-        fs::write(own.join(copy), text.replace(line, &changed)).unwrap();
-    }
+    fifteen_days_pass(&case);
     assert_eq!(due(), "committed");
     let left =
         take(&case.root(), &|path| path.starts_with("var/lib/lifeboat") || path.starts_with("etc/systemd/system"));
@@ -199,6 +190,50 @@ fn after_14_days_or_a_commit_the_old_data_and_all_of_lifeboat_but_its_journal_an
     assert_eq!(files, [&["var/lib/lifeboat/lock".to_owned()], &kept[..]].concat());
     assert!(case.root().join("var/lib/git/one.git/HEAD").exists());
     assert!(!dispatcher.exists() && case.root().join("etc/NetworkManager").exists());
+}
+
+/// Since nothing was left to do.
+fn fifteen_days_pass(case: &Case) {
+    let own = case.root().join(format!("var/lib/lifeboat/restores/{}", case.scene.plan));
+    let text = fs::read_to_string(own.join("journal")).unwrap();
+    let line = text.lines().find(|line| line.contains("\"settled\"")).unwrap();
+    let at: i64 = line.split("\"at\":").nth(1).unwrap().trim_end_matches('}').parse().unwrap();
+    let earlier = line[9..].replace(&at.to_string(), &(at - 15 * 24 * 3600).to_string());
+    let changed = format!("{:08x} {earlier}", crc32(earlier.as_bytes()));
+    for copy in ["journal", "journal-copy"] {
+        fs::write(own.join(copy), text.replace(line, &changed)).unwrap();
+    }
+}
+
+#[test]
+fn where_an_app_was_given_up_old_data_is_kept_until_it_is_restored_or_somebody_commits() {
+    if cannot_run() {
+        return;
+    }
+    let scene = scene();
+    let case = Case::new(&scene);
+    let refuse = case.root().join("var/lib/plinth/refuse-import");
+    fs::write(&refuse, "").unwrap();
+    case.machine(&json!({"ntp": true}));
+    for _ in 0..5 {
+        case.finish();
+    }
+    let due = || ok(&case.run(&["commit", "--when-due"], None)).json["state"].as_str().unwrap().to_owned();
+    let old = case.root().join("var/lib/lifeboat/parked/gitweb/var/lib/git/from-the-package");
+    let status = case.run(&["status"], None);
+    assert_eq!(Case::app(&status, "miniflux")["stand"], "not-restored");
+    assert_eq!(due(), "restored");
+    if !case.run(&["status"], None).json["settled"].is_null() {
+        fifteen_days_pass(&case);
+    }
+    assert_eq!((due(), old.exists()), ("restored".into(), true), "what the apps had before is gone");
+    // What failed is repaired: from now on the days count.
+    fs::remove_file(refuse).unwrap();
+    ok(&case.finish());
+    case.is_finished().unwrap();
+    assert_eq!((due(), old.exists()), ("restored".into(), true));
+    fifteen_days_pass(&case);
+    assert_eq!((due(), old.exists()), ("committed".into(), false));
 }
 
 /// As the journal's lines have it.
