@@ -2,7 +2,7 @@
 
 use super::exchange::{self, Data};
 use super::journal::{self, Journal, JournalError, Record};
-use super::{RestoreError, doing, movein};
+use super::{RestoreError, doing, movein, undo};
 use crate::model::app::AppId;
 use crate::model::extra::Extra;
 use crate::model::finish::{AppProgress, Stand};
@@ -258,7 +258,10 @@ pub(super) fn data_state(root: &Dir, plan: &RestorePlan, records: &[Record]) -> 
             Action::Exchange | Action::SetAside => exchange::data(root, plan, records, step),
         })
         .collect();
+    // Files come back first: a database may have what was restored until the running box took that back as well.
+    let lags = has(|record| matches!(record, Record::Undoing)) && !undo::imported(records).is_empty();
     match seen {
+        Ok(seen) if seen.iter().all(|data| *data == Data::Old) && lags => DataState::Mixed,
         Ok(seen) if seen.iter().all(|data| *data == Data::Old) => DataState::OldDataActive,
         Ok(seen) if seen.iter().all(|data| *data == Data::New) => DataState::NewDataActive,
         Ok(_) => DataState::Mixed,

@@ -82,16 +82,7 @@ impl Restore {
 
     /// Apps whose database or settings the running box may have changed, and did not bring back yet.
     pub fn imported(&self) -> Vec<AppId> {
-        let saved = self.records().iter().filter_map(|record| match record {
-            Record::Reached { app, part: Part::Save } => Some(app),
-            _ => None,
-        });
-        let back = |app: &AppId| {
-            self.records().iter().any(|record| matches!(record, Record::TakenBack { app: a } if a == app))
-        };
-        let mut apps: Vec<AppId> = saved.filter(|app| !back(app)).cloned().collect();
-        apps.dedup();
-        apps
+        imported(self.records())
     }
 
     /// Notes it. On a disk that staging filled up there is no room for the note: as long as nothing was exchanged,
@@ -252,6 +243,18 @@ impl Restore {
         areas.dedup();
         areas
     }
+}
+
+/// The same by the records.
+pub(super) fn imported(records: &[Record]) -> Vec<AppId> {
+    let saved = records.iter().filter_map(|record| match record {
+        Record::Reached { app, part: Part::Save } => Some(app),
+        _ => None,
+    });
+    let back = |app: &AppId| records.iter().any(|record| matches!(record, Record::TakenBack { app: a } if a == app));
+    let mut apps: Vec<AppId> = saved.filter(|app| !back(app)).cloned().collect();
+    apps.dedup();
+    apps
 }
 
 pub(super) fn is_full(error: &io::Error) -> bool {

@@ -62,6 +62,7 @@ fn undo_keeps_what_a_database_held_until_the_app_is_there_to_take_it() {
     for _ in 0..2 {
         let undo = case.run(&["undo"], None);
         assert_ne!(undo.code, Some(0), "{}", undo.json);
+        assert_eq!(undo.failed_state(), "mixed", "{}", undo.json);
         let kept = format!("var/lib/lifeboat/restores/{}/kept/miniflux", scene.plan);
         assert!(undo.stderr.contains("miniflux") && undo.stderr.contains(&format!("/{kept}")), "{}", undo.stderr);
         assert_eq!(fs::read_dir(case.root().join(kept)).unwrap().count(), 1);
