@@ -237,9 +237,9 @@ impl<'a> Run<'a> {
                 }
                 Some(Err(Trouble::Disk(error))) => return Err(error),
                 // Who cannot be asked has not failed: it answered before.
-                Some(Err(trouble)) => {
+                Some(Err(Trouble::Failed(why) | Trouble::NotNow(why) | Trouble::Never(why) | Trouble::Gone(why))) => {
                     self.driver = None;
-                    self.say(&format!("{}: it could not be asked once more: {trouble:?}", plan.name));
+                    self.say(&format!("{}: it could not be asked once more: {why}", plan.name));
                 }
                 Some(Ok(None)) | None => {}
             }

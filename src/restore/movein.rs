@@ -14,7 +14,7 @@ use crate::model::manifest::{self, Manifest};
 use crate::model::path::RelPath;
 use crate::model::plan::{Action, Step};
 use crate::model::site::SIDECARS;
-use crate::sys::dir::{Dir, Kind};
+use crate::sys::dir::{self, Dir, Kind};
 use crate::sys::{fault, tree};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -143,10 +143,13 @@ impl Restore {
                 let mut file = to.create_file(name)?;
                 io::copy(&mut from.read_file(name)?, &mut file)?;
                 to.set_mode(name, stat.mode)?;
+                // What moves into its place a moment later must not be empty there after a power cut.
+                dir::sync_file(&file)?;
             }
             _ => return Ok(()),
         }
-        to.set_owner(name, stat.uid, stat.gid)
+        to.set_owner(name, stat.uid, stat.gid)?;
+        to.sync()
     }
 
     /// The directory of the parked tree that holds what is live at `path`, made as the live one is where it is missing;
