@@ -227,6 +227,11 @@ impl Restore {
         if names.are_one() {
             return at.remove_file(target).and_then(|()| at.sync()).map_err(failed());
         }
+        // What was read back a moment ago is gone: somebody else works in the staging area.
+        let forwards = !self.is_going_back();
+        if forwards && staged.is_none() && step.action != Action::SetAside {
+            return Err(RestoreError::ReadBack { path: step.destination.clone() });
+        }
         self.journal_mut().write(Record::Exchanging { step: step.id, staged, live })?;
         fault::point("exchange.before").map_err(failed())?;
         match (names.staged, names.live) {
@@ -237,7 +242,11 @@ impl Restore {
         }
         .map_err(failed())?;
         fault::point("exchange.after").map_err(failed())?;
-        at.sync().and_then(|()| stage.sync()).map_err(failed())
+        at.sync().and_then(|()| stage.sync()).map_err(failed())?;
+        if forwards && look(self.root(), self.plan(), step)?.live.map(|stat| stat.ino) != staged {
+            return Err(RestoreError::Unknown { path: place });
+        }
+        Ok(())
     }
 }
 
