@@ -100,6 +100,14 @@ fn files_of_people_keep_their_names_and_a_damaged_directory_is_said() {
     assert!(ending.findings.iter().any(|finding| finding.subject == "user accounts"), "{:?}", ending.findings);
 }
 
+/// Runs a command about a restore from `from`: its name, and what else it is given.
+fn run(scene: &Scene, onto: &Path, from: &Path, words: &[&str]) -> boxes::Run {
+    let mut all: Vec<OsString> = vec![words[0].into(), "--from".into(), from.into()];
+    all.extend(["--onto".into(), onto.into(), "--program".into(), scene.program.clone().into()]);
+    all.extend(words[1..].iter().map(|word| OsStr::new(word).to_owned()));
+    scene.run(&all, None)
+}
+
 #[test]
 fn accounts_come_over_only_when_they_are_asked_for_and_wait_where_only_root_reads() {
     if boxes::cannot_run() {
@@ -109,12 +117,7 @@ fn accounts_come_over_only_when_they_are_asked_for_and_wait_where_only_root_read
     let old = scene.dir.path().join("old");
     fs::create_dir(&old).unwrap();
     old_box(&old, 8);
-    let run = |onto: &Path, from: &Path, more: &[&str]| {
-        let mut words: Vec<OsString> = vec![more[0].into(), "--from".into(), from.into()];
-        words.extend(["--onto".into(), onto.into(), "--program".into(), scene.program.clone().into()]);
-        words.extend(more[1..].iter().map(|word| OsStr::new(word).to_owned()));
-        scene.run(&words, None)
-    };
+    let run = |onto: &Path, from: &Path, more: &[&str]| run(&scene, onto, from, more);
     let onto = scene.fresh();
     let file = |onto: &Path| -> PathBuf { onto.join("var/lib/lifeboat/accounts.json") };
     let plain = run(&onto, &old, &["plan"]);
@@ -362,15 +365,9 @@ fn what_waits_besides_apps_outlives_a_commit_and_another_restore() {
     old_box(&old, 8);
     let onto = scene.fresh();
     let restore = |from: &Path, wanted: &[&str]| {
-        let run = |word: &str, more: &[&str]| {
-            let mut words: Vec<OsString> = vec![word.into(), "--from".into(), from.into()];
-            words.extend(["--onto".into(), onto.path.clone().into(), "--program".into(), scene.program.clone().into()]);
-            words.extend(wanted.iter().chain(more).map(|word| OsStr::new(word).to_owned()));
-            scene.run(&words, None)
-        };
-        let planned = run("plan", &[]);
+        let planned = run(&scene, &onto, from, &[&["plan"], wanted].concat());
         let id = planned.json["id"].as_str().unwrap_or_else(|| panic!("{}", planned.stderr)).to_owned();
-        let done = run("restore", &["--consent", &id]);
+        let done = run(&scene, &onto, from, &[&["restore"], wanted, &["--consent", &id]].concat());
         assert_eq!(done.code, Some(0), "{} {}", done.stderr, done.json);
         done
     };

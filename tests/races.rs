@@ -61,11 +61,8 @@ fn directories_that_are_swapped_for_links_during_a_restore_lead_nowhere() {
 
 /// Without the times of directories: who swaps what is in one sets its time, before or after Lifeboat did.
 fn without_times(seen: &Snapshot) -> Snapshot {
-    let timeless = |line: &String| match line.strip_prefix("directory") {
-        Some(_) => line.split(" @").next().unwrap_or_default().to_owned(),
-        None => line.clone(),
-    };
-    seen.iter().map(|(path, line)| (path.clone(), timeless(line))).collect()
+    let shown = |line: &String| if line.starts_with("directory") { timeless(line).to_owned() } else { line.clone() };
+    seen.iter().map(|(path, line)| (path.clone(), shown(line))).collect()
 }
 
 /// Puts a link in the place of every third directory of the staging area for a moment; how many. Each goes back to where

@@ -158,8 +158,8 @@ fn settle(scene: &Scene) -> Result<(), RestoreError> {
 }
 
 /// Whether the old data of the restore has been kept for long enough. Counts from the first day on which nothing was
-/// left to do, and only by a clock that the network has set. Where an app was given up, its owner
-/// may still want to undo, and has to say so.
+/// left to do, and only by a clock that the network has set. Where an app was given up, its owner may still
+/// want to undo, and has to say so.
 pub fn is_over(scene: &Scene) -> Result<bool, RestoreError> {
     let Some(standing) = restore::standing(scene.root)?.filter(Standing::is_open) else { return Ok(false) };
     let machine = scene.machine(&|_| {});

@@ -225,23 +225,19 @@ impl<'a> Run<'a> {
         std::thread::sleep(pace::start());
         let mut changed = false;
         for plan in finished {
-            let silent = match self.driver(false) {
-                Ok(_) => self.driver.as_mut().map(|driver| app::silent(&self.restore, driver, plan)),
-                Err(error) => Some(Err(error.into())),
-            };
-            match silent {
-                Some(Ok(Some(what))) => {
+            match self.ask(plan) {
+                Ok(None) => {}
+                Ok(Some(what)) => {
                     self.restore.record(Record::Attempt { app: plan.name.clone() })?;
                     self.stop(&plan.name, &format!("it answered, and does not any more: {what}"), true)?;
                     changed = true;
                 }
-                Some(Err(Trouble::Disk(error))) => return Err(error),
+                Err(Trouble::Disk(error)) => return Err(error),
                 // Who cannot be asked has not failed: it answered before.
-                Some(Err(Trouble::Failed(why) | Trouble::NotNow(why) | Trouble::Never(why) | Trouble::Gone(why))) => {
+                Err(Trouble::Failed(why) | Trouble::NotNow(why) | Trouble::Never(why) | Trouble::Gone(why)) => {
                     self.driver = None;
                     self.say(&format!("{}: it could not be asked once more: {why}", plan.name));
                 }
-                Some(Ok(None)) | None => {}
             }
         }
         if changed {
@@ -249,6 +245,13 @@ impl<'a> Run<'a> {
         }
         self.driver = None;
         self.machine.repair_owners()
+    }
+
+    /// What of an app does not answer, asked while FreedomBox runs.
+    fn ask(&mut self, plan: &AppPlan) -> Result<Option<String>, Trouble> {
+        self.driver(false)?;
+        let Some(driver) = self.driver.as_mut() else { return Err(Trouble::Gone("it is gone".into())) };
+        app::silent(&self.restore, driver, plan)
     }
 
     fn work_on(&mut self, plan: &AppPlan) -> Result<(), Trouble> {

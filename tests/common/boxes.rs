@@ -400,6 +400,11 @@ impl std::ops::Deref for Fresh {
 /// What a tree is, entry by entry.
 pub type Snapshot = BTreeMap<Vec<u8>, String>;
 
+/// A line of it without the time.
+pub fn timeless(line: &str) -> &str {
+    line.split(" @").next().unwrap_or(line)
+}
+
 /// Everything below `root` but Lifeboat's own directory. Times of directories count only inside the apps' places:
 /// whatever makes or removes a name changes those above.
 pub fn snapshot(root: &Path) -> Snapshot {

@@ -138,8 +138,8 @@ def run(file):
 
 if __name__ == "__main__":
     application = begin()
-    commands = {"first-boot": first_boot, "guest": guest, "person": person, "install": install, "backup": backup, "diagnose": diagnose,
-                "notifications": notifications, "run": run}
+    commands = {"first-boot": first_boot, "guest": guest, "person": person, "install": install, "backup": backup,
+                "diagnose": diagnose, "notifications": notifications, "run": run}
     status = 0
     try:
         commands[sys.argv[1]](*sys.argv[2:])
