@@ -5,6 +5,7 @@
 
 use super::cluster;
 use super::driver::{Driver, DriverError, Moment};
+use super::dumps;
 use super::machine::Machine;
 use super::pace;
 use crate::model::app::AppId;
@@ -15,14 +16,9 @@ use crate::model::path::RelPath;
 use crate::model::plan::{AppPlan, Road};
 use crate::restore::journal::Record;
 use crate::restore::{Numbers, Restore, RestoreError, doing};
-use crate::sys::dir::{self, Kind};
-use crate::sys::{fault, tree};
+use crate::sys::fault;
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io;
-
-/// Where FreedomBox expects the dumps that it imports.
-const DUMPS: &str = "var/lib/plinth/backups-data/";
 
 /// Why the work on an app stopped.
 #[derive(Debug)]
@@ -92,12 +88,16 @@ pub(super) fn work(
     }
     if reached < Some(Part::Save) && imports(app) {
         match driver.save(id) {
-            Ok(dumps) => keep(restore, &app.name, &dumps)?,
+            Ok(dumps) => dumps::keep(restore, &app.name, &dumps)?,
             // What was installed just now has nothing to lose.
             Err(DriverError::Refused(_)) if fresh => {}
             Err(error) => return in_part(Part::Save, Err(error)),
         }
         done(restore, &app.name, Part::Save)?;
+    }
+    if reached == Some(Part::Save) {
+        dumps::bring_back(restore, &app.name)?;
+        save_again(restore, driver, app, fresh)?;
     }
     if reached < Some(Part::Restore) && app.recovers {
         recover(restore, machine, app)?;
@@ -133,6 +133,36 @@ pub(super) fn work(
     done(restore, &app.name, Part::Check)?;
     restore.record(Record::Finished { app: app.name.clone() })?;
     Ok(())
+}
+
+/// Where an attempt to import ended and FreedomBox ran since, the app may hold what nobody else has: that is kept as well.
+fn save_again(restore: &mut Restore, driver: &mut Driver, app: &AppPlan, fresh: bool) -> Result<(), Trouble> {
+    let is_save = |record: &Record| matches!(record, Record::Reached { app: of, part: Part::Save } if *of == app.name);
+    let was_given_up = |record: &Record| matches!(record, Record::GaveUp { app: of, .. } if *of == app.name);
+    let has_ended =
+        |record: &Record| was_given_up(record) || matches!(record, Record::Stopped { app: of, .. } if *of == app.name);
+    let last = restore.records().iter().rev().find(|record| is_save(record) || has_ended(record));
+    if !last.is_some_and(has_ended) {
+        return Ok(());
+    }
+    let nth = restore.records().iter().filter(|record| is_save(record)).count();
+    let used = !fresh || restore.records().iter().any(was_given_up);
+    dumps::set_aside(restore, &app.name)?;
+    let saved = driver.save(app.name.as_str());
+    let kept = match saved {
+        Ok(saved) => dumps::keep_again(restore, &app.name, nth, &saved).map_err(Trouble::from),
+        // Half of an import in what was installed for it: nobody had time to add to that.
+        Err(DriverError::Refused(_)) if !used => Ok(()),
+        Err(error) => in_part(Part::Save, Err(error)),
+    };
+    dumps::bring_back(restore, &app.name)?;
+    kept?;
+    if used {
+        let place = dumps::later(restore, &app.name)?;
+        let what = format!("what it held when it was tried again is kept in \"/{place}\" until 'lifeboat commit'");
+        restore.record(Record::Noted { app: app.name.clone(), what })?;
+    }
+    Ok(done(restore, &app.name, Part::Save)?)
 }
 
 /// What of the app does not answer that is not known to have been silent before its data came.
@@ -176,10 +206,10 @@ fn recover(restore: &mut Restore, machine: &Machine, app: &AppPlan) -> Result<()
 fn place(restore: &mut Restore, app: &AppPlan, numbers: &Numbers, moment: &Moment) -> Result<(), RestoreError> {
     let steps = restore.parked_steps(&app.name);
     for dump in &moment.dumps {
-        let Some(path) = inside(dump) else { continue };
+        let Some(path) = dumps::inside(dump) else { continue };
         // An earlier backup's dump is not what is being restored, and FreedomBox would import it.
         if !steps.iter().any(|step| path.is_within(&step.destination)) {
-            remove(restore, &path)?;
+            dumps::remove(restore, &path)?;
         }
     }
     restore.give_owners(&app.name, numbers)?;
@@ -194,11 +224,11 @@ fn place(restore: &mut Restore, app: &AppPlan, numbers: &Numbers, moment: &Momen
     }
     if let (true, Some(mut dump), Some(path)) = (app.recovers, cluster::of(restore, app)?, cluster::place(app)) {
         let failed = || doing(format!("placing the dump of '{}'", app.name));
-        if !moment.dumps.iter().any(|named| inside(named).as_ref() == Some(path)) {
+        if !moment.dumps.iter().any(|named| dumps::inside(named).as_ref() == Some(path)) {
             return Err(failed()(io::Error::other("this FreedomBox imports no dump of it")));
         }
         restore.make_parents(path)?;
-        put(restore, &mut dump, path).map_err(failed())?;
+        dumps::put(restore, &mut dump, path).map_err(failed())?;
     }
     restore.root().sync_filesystem().map_err(doing("writing the app's data to the disk"))
 }
@@ -206,7 +236,7 @@ fn place(restore: &mut Restore, app: &AppPlan, numbers: &Numbers, moment: &Momen
 /// Brings back what an app had before, while FreedomBox's service is stopped and undoing has begun.
 pub(super) fn take_back(restore: &mut Restore, driver: &mut Driver, app: &AppPlan) -> Result<(), Trouble> {
     let id = app.name.as_str();
-    let kept = kept(restore, &app.name)?;
+    let kept = dumps::kept(restore, &app.name)?;
     let imported = restore.imported().contains(&app.name);
     let is_set_up = driver.look(id)?.is_set_up;
     // Nobody else has it any more. An app that the restore brought had nothing before.
@@ -225,7 +255,8 @@ pub(super) fn take_back(restore: &mut Restore, driver: &mut Driver, app: &AppPla
         }
         let mut stopped = None;
         let mut put = |moment: &Moment| {
-            let back = restore.undo_app(&app.name).and_then(|()| offer(restore, &app.name, &kept, &moment.dumps));
+            let back =
+                restore.undo_app(&app.name).and_then(|()| dumps::offer(restore, &app.name, &kept, &moment.dumps));
             back.map_err(|error| {
                 let said = chain(&error);
                 stopped = Some(error);
@@ -292,73 +323,4 @@ fn failing(restore: &Restore, app: &AppId) -> Option<BTreeSet<String>> {
         Record::Failing { app: of, checks } if of == app => Some(checks.clone()),
         _ => None,
     })
-}
-
-/// A path that FreedomBox names, when it is one of its dumps.
-fn inside(dump: &str) -> Option<RelPath> {
-    let path = RelPath::parse_absolute(dump.as_bytes()).ok()?;
-    path.as_bytes().starts_with(DUMPS.as_bytes()).then_some(path)
-}
-
-fn remove(restore: &Restore, path: &RelPath) -> Result<(), RestoreError> {
-    let failed = || doing(format!("removing \"{path}\""));
-    match restore.root().parent(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => tree::remove(&other.map_err(failed())?, path.file_name()).map_err(failed()),
-    }
-}
-
-/// Keeps dumps that FreedomBox just wrote, private to root, until the restore is undone or committed.
-fn keep(restore: &Restore, app: &AppId, dumps: &[String]) -> Result<(), RestoreError> {
-    let failed = || doing(format!("keeping what '{app}' holds now"));
-    let store = restore.kept()?;
-    store.make_child(app.as_str().as_bytes()).map_err(failed())?;
-    let store = store.child(app.as_str().as_bytes()).map_err(failed())?;
-    for path in dumps.iter().filter_map(|dump| inside(dump)) {
-        let name = path.file_name();
-        let at = restore.root().parent(&path).map_err(failed())?;
-        tree::remove(&store, name).map_err(failed())?;
-        let mut file = store.create_file(name).map_err(failed())?;
-        io::copy(&mut at.read_file(name).map_err(failed())?, &mut file).map_err(failed())?;
-        dir::sync_file(&file).map_err(failed())?;
-        at.remove_file(name).map_err(failed())?;
-    }
-    store.sync().map_err(failed())
-}
-
-fn kept(restore: &Restore, app: &AppId) -> Result<Vec<Vec<u8>>, RestoreError> {
-    let failed = || doing(format!("looking at what '{app}' held before"));
-    match restore.kept()?.child(app.as_str().as_bytes()) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        other => other.and_then(|store| store.names()).map_err(failed()),
-    }
-}
-
-/// Puts kept dumps where FreedomBox imports them from.
-fn offer(restore: &Restore, app: &AppId, kept: &[Vec<u8>], dumps: &[String]) -> Result<(), RestoreError> {
-    let failed = || doing(format!("bringing back what '{app}' held before"));
-    for path in dumps.iter().filter_map(|dump| inside(dump)) {
-        remove(restore, &path)?;
-        if !kept.iter().any(|name| name == path.file_name()) {
-            continue;
-        }
-        let store = restore.kept()?.child(app.as_str().as_bytes()).map_err(failed())?;
-        put(restore, &mut store.read_file(path.file_name()).map_err(failed())?, &path).map_err(failed())?;
-    }
-    Ok(())
-}
-
-/// Writes a dump to where FreedomBox imports it from.
-fn put(restore: &Restore, dump: &mut File, path: &RelPath) -> io::Result<()> {
-    let (at, name) = (restore.root().parent(path)?, path.file_name());
-    tree::remove(&at, name)?;
-    let mut file = at.create_file(name)?;
-    io::copy(dump, &mut file)?;
-    dir::sync_file(&file)?;
-    // As FreedomBox's own dumps: the database's user does not read them, FreedomBox does.
-    let folder = at.stat_self()?;
-    if folder.kind == Kind::Directory {
-        at.set_owner(name, folder.uid, folder.gid)?;
-    }
-    Ok(())
 }

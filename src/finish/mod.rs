@@ -15,6 +15,7 @@ mod back;
 mod besides;
 mod cluster;
 mod driver;
+mod dumps;
 mod extras;
 mod folders;
 mod machine;

@@ -1,6 +1,8 @@
 //! Undoing, and what is left when the old data goes.
 
+use super::cuts::cut;
 use super::*;
+use common::cases::{report, sample};
 
 #[test]
 fn undo_on_the_running_box_brings_the_database_back_and_from_outside_it_says_so() {
@@ -78,6 +80,101 @@ fn undo_keeps_what_a_database_held_until_the_app_is_there_to_take_it() {
     ok(&case.run(&["undo"], None));
     assert_eq!(case.rows(), "my old rows\n");
     assert_eq!(case.run(&["status"], None).json["state"], "rolled-back");
+}
+
+/// A box whose miniflux has rows of its own, and whose import fails until its owner has added to them.
+fn tried_before(scene: &Scene, attempts: usize) -> Case<'_> {
+    let case = Case::new(scene);
+    let rows = |rows: &str| {
+        let mut state = case.freedombox();
+        state["versions"]["miniflux"] = json!(2);
+        state["databases"]["miniflux"] = json!(rows);
+        put(&case.root(), "var/lib/plinth/fake.json", state.to_string());
+    };
+    let versions = json!({"letsencrypt": 4, "radicale": 4, "shaarli": 1, "roundcube": 4});
+    let state = json!({"versions": versions, "databases": {}, "notifications": {}, "migrated": [], "log": []});
+    put(&case.root(), "var/lib/plinth/fake.json", state.to_string());
+    rows("my old rows\n");
+    let refuse = case.root().join("var/lib/plinth/refuse-import");
+    fs::write(&refuse, "").unwrap();
+    for _ in 0..attempts {
+        assert_ne!(case.finish().code, Some(0));
+    }
+    assert_eq!(case.rows(), "my old rows\n");
+    rows("rows of the days since\n");
+    fs::remove_file(refuse).unwrap();
+    case
+}
+
+/// What is kept of miniflux, the later ones by their number.
+fn kept_of(case: &Case, name: &str) -> Option<String> {
+    let kept = case.root().join(format!("var/lib/lifeboat/restores/{}/kept", case.scene.plan));
+    fs::read_to_string(kept.join(name).join("miniflux-database.sql")).ok()
+}
+
+#[test]
+fn what_its_owner_added_to_an_app_between_two_attempts_is_kept_as_well() {
+    if cannot_run() {
+        return;
+    }
+    let scene = scene();
+    for attempts in [1, 5] {
+        let case = tried_before(&scene, attempts);
+        let run = case.finish();
+        ok(&run);
+        case.is_finished().unwrap();
+        assert_eq!(kept_of(&case, "miniflux").as_deref(), Some("my old rows\n"));
+        let later = format!("miniflux.later/{attempts}");
+        assert_eq!(kept_of(&case, &later).as_deref(), Some("rows of the days since\n"), "{attempts}");
+        let note = Case::app(&run, "miniflux")["note"].to_string();
+        assert!(note.contains("/kept/miniflux.later") && note.matches("is kept in").count() == 1, "{note}");
+        ok(&case.run(&["undo"], None));
+        assert_eq!(case.rows(), "my old rows\n");
+        assert_eq!(kept_of(&case, &later), None, "it stayed after undoing");
+    }
+    // Nobody could add anything, and a database that half of an import left may not be there to be dumped.
+    let case = Case::new(&scene);
+    ok(&case.finish());
+    assert_eq!(Case::app(&case.run(&["status"], None), "miniflux")["note"], Value::Null);
+}
+
+#[test]
+fn power_cut_at_any_point_of_another_attempt_loses_neither_what_was_added_nor_the_dump_of_the_backup() {
+    if cannot_run() {
+        return;
+    }
+    let (begun, scene) = (Instant::now(), scene());
+    let whole = tried_before(&scene, 1);
+    let points = scene.points(|trace| whole.traced(&["finish"], None, Some(trace)));
+    whole.is_finished().unwrap();
+    let cases = sample(&points, 17);
+    let wrong = in_parallel(&cases, |(name, hit)| {
+        let case = tried_before(&scene, 1);
+        let about = |what: String| Err(format!("{name}:{hit}: {what}"));
+        cut(&case, "finish", name, *hit)?;
+        case.machine(&json!({"up": true}));
+        if hit % 3 == 2 {
+            let undo = case.run(&["undo"], None);
+            return match undo.code == Some(0) && case.rows() == "my old rows\n" {
+                true => Ok(()),
+                false => about(format!("undo: {:?} {} {}", undo.code, undo.stderr, case.rows())),
+            };
+        }
+        let run = case.finish();
+        if let Err(what) = case.is_finished() {
+            return about(what);
+        }
+        let later = (1..4).find_map(|nth| kept_of(&case, &format!("miniflux.later/{nth}")));
+        if later.as_deref() != Some("rows of the days since\n") {
+            return about(format!("kept: {later:?}"));
+        }
+        let undo = case.run(&["undo"], None);
+        if undo.code != Some(0) || case.rows() != "my old rows\n" {
+            return about(format!("undo: {:?} {} {}", undo.code, undo.stderr, case.rows()));
+        }
+        Ok(())
+    });
+    report("kill during another attempt, then finish and undo", begun, cases.len(), points.len(), &wrong);
 }
 
 /// A file that the fresh app used keeps no log: what SQLite wrote beside it would be played into the restored one.
