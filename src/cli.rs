@@ -133,7 +133,14 @@ pub enum Command {
     /// Go on with an interrupted restore.
     Resume(OntoArgs),
     /// Put all old data back.
-    Undo(OntoArgs),
+    Undo {
+        /// Which box.
+        #[command(flatten)]
+        onto: OntoArgs,
+        /// Undo also where an app was removed since: what its database held before the restore stays in a file.
+        #[arg(long)]
+        leave_dumps: bool,
+    },
     /// Remove the old data for good.
     Commit {
         /// Which box.

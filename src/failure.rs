@@ -61,6 +61,9 @@ impl Failure {
             RestoreError::Unfinished(_) => {
                 (Ending::Busy, "run 'lifeboat status', then 'lifeboat resume', 'lifeboat undo' or 'lifeboat commit'")
             }
+            RestoreError::Waits => {
+                (Ending::Busy, "start the box: it finishes that by itself, and 'lifeboat status' shows how far it is")
+            }
             RestoreError::Committing(_) => (Ending::Usage, "run 'lifeboat commit' again to finish it"),
             RestoreError::Committed(_) | RestoreError::Undone(_) => {
                 (Ending::Usage, "there is nothing left to do; 'lifeboat plan' begins another restore")

@@ -85,7 +85,7 @@ fn carry_out(host: &Host, cli: &Cli, output: &Output, progress: &dyn Progress) -
         Command::Grow { onto, consent: Some(consent) } => write::grow(host, output, onto, consent),
         Command::Status(args) => look::status(host, output, &args.onto),
         Command::Resume(args) => write::resume(host, output, &args.onto, progress),
-        Command::Undo(args) => write::undo(host, output, &args.onto, progress),
+        Command::Undo { onto, leave_dumps } => write::undo(host, output, &onto.onto, *leave_dumps, progress),
         Command::Commit { onto, when_due: false } => write::commit(host, output, &onto.onto, progress),
         Command::Commit { onto, when_due: true } => finish::commit_when_due(host, output, &onto.onto, progress),
         Command::Finish { onto, scheduled } => finish::finish(host, output, &onto.onto, *scheduled, progress),

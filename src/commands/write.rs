@@ -44,8 +44,14 @@ pub fn resume(host: &Host, output: &Output, onto: &Path, progress: &dyn Progress
 }
 
 /// `lifeboat undo`.
-pub fn undo(host: &Host, output: &Output, onto: &Path, progress: &dyn Progress) -> Result<Ending, Failure> {
-    show(output, carry::undo(host, onto, progress)?)
+pub fn undo(
+    host: &Host,
+    output: &Output,
+    onto: &Path,
+    leave_dumps: bool,
+    progress: &dyn Progress,
+) -> Result<Ending, Failure> {
+    show(output, carry::undo(host, onto, leave_dumps, progress)?)
 }
 
 /// `lifeboat commit`.

@@ -10,8 +10,9 @@ use crate::restore::journal::Record;
 use crate::restore::{Restore, RestoreError, doing};
 
 /// Brings back what the apps had before, with FreedomBox's help: services stop and start around the files, and databases
-/// are imported as they were. [`Restore::undo`] does the rest.
-pub fn take_back(scene: &Scene, restore: &mut Restore) -> Result<(), RestoreError> {
+/// are imported as they were. [`Restore::undo`] does the rest. Where an app was removed since, its database cannot be
+/// brought back: `leave_dumps` leaves what it held in a file, else undoing stops.
+pub fn take_back(scene: &Scene, restore: &mut Restore, leave_dumps: bool) -> Result<(), RestoreError> {
     let changed = |record: &Record| matches!(record, Record::Exchanging { .. } | Record::Moving { .. });
     if !restore.records().iter().any(changed) {
         return Ok(());
@@ -30,7 +31,12 @@ pub fn take_back(scene: &Scene, restore: &mut Restore) -> Result<(), RestoreErro
             (scene.talk)(&format!("{}: bringing back what it had before", plan.name));
             let back = match plan.is_folders() {
                 true => restore.undo_app(&plan.name).map_err(Trouble::from),
-                false => app::take_back(restore, &mut driver, plan),
+                false => {
+                    if leave_dumps && app::has_no_taker(restore, &mut driver, plan)? {
+                        restore.leave_kept(&plan.name)?;
+                    }
+                    app::take_back(restore, &mut driver, plan)
+                }
             };
             match back {
                 Ok(()) => {}
@@ -45,6 +51,11 @@ pub fn take_back(scene: &Scene, restore: &mut Restore) -> Result<(), RestoreErro
         }
         failed.map_or(Ok(()), Err)
     })();
+    if let Some(place) = restore.left()? {
+        (scene.talk)(&format!(
+            "What databases or settings of apps that were removed held before the restore stays in \"/{place}\"."
+        ));
+    }
     machine.repair_owners()?;
     machine.start_service();
     match taken {

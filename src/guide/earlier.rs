@@ -77,7 +77,7 @@ impl Guide<'_> {
                 }
                 done => done?,
             },
-            Way::Undo => undo(self.host, &onto, self.progress)?,
+            Way::Undo => undo(self.host, &onto, false, self.progress)?,
             Way::Keep | Way::Leave => commit(self.host, &onto, self.progress)?,
         };
         let ending = self.report(done)?;

@@ -104,11 +104,12 @@ pub fn resume(host: &Host, onto: &Path, progress: &dyn Progress) -> Result<Done,
     let program = program::find(&target.installation.architecture);
     let mut notes = remarks(&restore);
     if restore.is_going_back() {
-        notes.extend(go_back(host, &target, &mut restore, progress)?);
+        notes.extend(go_back(host, &target, &mut restore, false, progress)?);
     } else if restore.is_committing() {
         let committed = restore.commit(host.commands().as_ref(), &target.root, progress);
         committed.map_err(|error| Failure::of_restore(&error, restore.data_state()))?;
     } else {
+        restore.settle_sidecars().map_err(|error| Failure::of_restore(&error, restore.data_state()))?;
         notes.extend(drive(host, &target, &mut restore, None, program, progress)?);
     }
     let went_back = restore.is_going_back();
@@ -118,12 +119,12 @@ pub fn resume(host: &Host, onto: &Path, progress: &dyn Progress) -> Result<Done,
     Ok(Done { ending, status, notes })
 }
 
-/// Puts all old data back.
-pub fn undo(host: &Host, onto: &Path, progress: &dyn Progress) -> Result<Done, Failure> {
+/// Puts all old data back. Where an app was removed since, `leave_dumps` leaves what its database held in a file.
+pub fn undo(host: &Host, onto: &Path, leave_dumps: bool, progress: &dyn Progress) -> Result<Done, Failure> {
     let _watched = Watched::by(progress);
     let (target, mut restore) = take_up(host, onto)?;
     let mut notes = remarks(&restore);
-    notes.extend(go_back(host, &target, &mut restore, progress)?);
+    notes.extend(go_back(host, &target, &mut restore, leave_dumps, progress)?);
     let status = stand(&restore)?;
     let_go(restore, target)?;
     Ok(Done { ending: Ending::Done, status, notes })
@@ -134,6 +135,7 @@ fn go_back(
     host: &Host,
     target: &Target,
     restore: &mut Restore,
+    leave_dumps: bool,
     progress: &dyn Progress,
 ) -> Result<Vec<String>, Failure> {
     let notes = Mutex::new(Vec::new());
@@ -143,7 +145,7 @@ fn go_back(
             let root = restore.root().again().map_err(restore::doing("opening the box's root"))?;
             let scene = Scene { host, root: &root, at: &target.root, talk: &talk, asked: true };
             if finish::is_up(&scene) {
-                finish::take_back(&scene, restore)?;
+                finish::take_back(&scene, restore, leave_dumps)?;
             }
         }
         restore.undo(host.commands().as_ref(), &target.root, progress)

@@ -73,6 +73,9 @@ pub enum RestoreError {
     /// The old data is gone, or about to be.
     #[error("removing the old data of the restore {0} was begun, so it cannot be undone any more")]
     Committing(PlanId),
+    /// The same was restored, committed, and is not finished.
+    #[error("the same restore was committed before, and what it left to the running box still waits there")]
+    Waits,
     /// It was committed.
     #[error("the restore {0} was committed, and its old data is gone")]
     Committed(PlanId),
@@ -185,6 +188,11 @@ impl Restore {
                 };
             }
             None => {}
+        }
+        // Its journal alone knows what waits.
+        let waits = |other: &Standing| !other.waiting.is_empty() || !other.extras.is_empty();
+        if status::restores(&root)?.iter().any(|other| other.id == plan.id && waits(other)) {
+            return Err(RestoreError::Waits);
         }
         let number = status::highest_number(&root)?.saturating_add(1);
         place::clear_finished(&root, &plan.id)?;

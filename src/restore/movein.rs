@@ -60,8 +60,12 @@ impl Restore {
                 return Err(RestoreError::Unknown { path: step.place() });
             }
             self.carry_dropins(step)?;
-            self.set_sidecars_aside(step)?;
+            // The file is not to be opened without them: cut off in between, the guard brings them back first.
+            let guarded = self.set_sidecars_aside(step)?;
             self.swap_parked(step)?;
+            if guarded {
+                place::set_interrupted(self.root(), false)?;
+            }
         } else if !self.is_noted(step) && look(self.root(), step)?.are_one() {
             // The file came to its place and kept its parked name as well.
             let path = step.place();
@@ -175,13 +179,30 @@ impl Restore {
         Ok(Some(at))
     }
 
-    /// What SQLite keeps beside a file belongs to that file alone: it is parked with it.
-    fn set_sidecars_aside(&self, step: &Step) -> Result<(), RestoreError> {
+    /// What was parked beside files that did not make way after all, because the power was cut, comes back to them.
+    pub fn settle_sidecars(&self) -> Result<(), RestoreError> {
+        for step in self.plan().steps.iter().filter(|step| step.action == Action::Park) {
+            if !self.is_moved(step)? {
+                self.bring_sidecars_back(step)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What SQLite keeps beside a file belongs to that file alone: it is parked with it. Returns whether there was any,
+    /// and the restore is marked as interrupted then.
+    fn set_sidecars_aside(&self, step: &Step) -> Result<bool, RestoreError> {
+        let mut guarded = false;
         for (live, parked) in sidecars(step) {
             let failed = || writing(&live);
             let planned = self.plan().steps.iter().any(|other| other.destination == live);
             if planned || self.root().stat(&live).map_err(failed())?.is_none() {
                 continue;
+            }
+            // Of a committed restore nothing goes on that is old.
+            if !guarded && !self.is_committing() {
+                place::set_interrupted(self.root(), true)?;
+                guarded = true;
             }
             let at = self.root().parent(&live).map_err(failed())?;
             let store = self.root().parent(&parked).map_err(failed())?;
@@ -190,7 +211,7 @@ impl Restore {
                 .and_then(|()| at.sync())
                 .map_err(failed())?;
         }
-        Ok(())
+        Ok(guarded)
     }
 
     fn bring_sidecars_back(&self, step: &Step) -> Result<(), RestoreError> {
@@ -327,9 +348,13 @@ impl Restore {
     }
 
     /// Removes what an app had before, once nothing can be undone any more: the old data that lies parked now.
-    pub fn free_old(&self, app: &AppId) -> Result<(), RestoreError> {
+    pub fn free_old(&mut self, app: &AppId) -> Result<(), RestoreError> {
         for step in self.parked_steps(app) {
             if self.is_moved(&step)? {
+                // Without the old data beside it, nothing else tells any more that a move which was cut off had happened.
+                if !self.is_noted(&step) {
+                    self.record(Record::Moved { step: step.id })?;
+                }
                 let path = step.place();
                 let failed = || doing(format!("removing \"{path}\""));
                 let at = match self.root().parent(&path) {

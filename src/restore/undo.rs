@@ -194,6 +194,29 @@ impl Restore {
         Ok(all.iter().any(|other| other.id != self.plan().id && needs(other)))
     }
 
+    /// Moves what the running box kept of an app to where it stays for good.
+    pub fn leave_kept(&self, app: &AppId) -> Result<(), RestoreError> {
+        let failed = || doing(format!("moving what '{app}' held before to where it stays"));
+        let store = place::make_private(self.root(), &self.left_path()?)?;
+        let names = store.names().map_err(failed())?;
+        let mut free = (1..).map(|nth: u32| format!("{app}.{nth}").into_bytes()).filter(|name| !names.contains(name));
+        let name = free.next().unwrap_or_else(|| app.as_str().into());
+        let kept = self.kept()?;
+        let moved = kept.move_to(app.as_str().as_bytes(), &store, &name);
+        moved.and_then(|()| store.sync()).and_then(|()| kept.sync()).map_err(failed())
+    }
+
+    /// Where that is, when there is any.
+    pub fn left(&self) -> Result<Option<RelPath>, RestoreError> {
+        let place = self.left_path()?;
+        let there = self.root().stat(&place).map_err(doing(format!("looking at \"{place}\"")))?;
+        Ok(there.map(|_| place))
+    }
+
+    fn left_path(&self) -> Result<RelPath, RestoreError> {
+        Ok(format!("{AREA}/dumps/{}", self.plan().id).parse()?)
+    }
+
     fn remove_kept(&self) -> Result<(), RestoreError> {
         let directory = place::make_restore(self.root(), &self.plan().id)?;
         tree::remove(&directory, b"kept").map_err(doing("removing what the running box had saved"))

@@ -4,7 +4,7 @@ use super::*;
 use common::cases::{report, sample};
 
 /// The power is cut during `command`, at that point.
-pub fn cut(case: &Case, command: &str, name: &str, hit: u64) -> Result<(), String> {
+pub(super) fn cut(case: &Case, command: &str, name: &str, hit: u64) -> Result<(), String> {
     let run = case.run(&[command], Some(&format!("{name}:{hit}:kill")));
     match run.code {
         None => Ok(()),

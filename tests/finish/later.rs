@@ -73,6 +73,19 @@ fn undo_keeps_what_a_database_held_until_the_app_is_there_to_take_it() {
         assert_eq!(case.state()["up"], true);
         case.machine(&json!({"up": true}));
     }
+    // What cannot be installed any more does not hold undoing up for ever; a power cut loses nothing.
+    let elsewhere = Case { scene: &scene, dir: common::boxes::scratch().keep() };
+    sh(&format!("cp -a '{0}'/. '{1}'", case.dir.display(), elsewhere.dir.display()));
+    for fault in [Some("undo.exchanged:1:kill"), None] {
+        let undo = elsewhere.run(&["undo", "--leave-dumps"], fault);
+        assert_eq!(undo.code, fault.map_or(Some(0), |_| None), "{} {}", undo.stderr, undo.json);
+        let left = format!("var/lib/lifeboat/dumps/{}", scene.plan);
+        assert!(fault.is_some() || undo.stderr.contains(&format!("/{left}\"")), "{}", undo.stderr);
+        let dump = elsewhere.root().join(left).join("miniflux.1/miniflux-database.sql");
+        assert_eq!(fs::read_to_string(dump).unwrap(), "my old rows\n");
+        elsewhere.machine(&json!({"up": true}));
+    }
+    assert_eq!(elsewhere.run(&["status"], None).json["state"], "rolled-back");
     change(&|state| {
         state["versions"]["miniflux"] = json!(2);
         state["databases"]["miniflux"] = json!("empty\n");
@@ -160,7 +173,7 @@ fn power_cut_at_any_point_of_another_attempt_loses_neither_what_was_added_nor_th
                 false => about(format!("undo: {:?} {} {}", undo.code, undo.stderr, case.rows())),
             };
         }
-        let run = case.finish();
+        case.finish();
         if let Err(what) = case.is_finished() {
             return about(what);
         }
@@ -193,9 +206,16 @@ fn what_sqlite_kept_beside_a_file_leaves_with_it_and_comes_back_with_it() {
         if fault.is_some() {
             assert_eq!(case.run(&["finish"], fault).code, None, "{fault:?}");
             case.machine(&json!({"up": true}));
+            // At the next start the guard works before any app does.
+            assert!(case.root().join("var/lib/lifeboat/interrupted").exists(), "{fault:?}");
+            ok(&case.run(&["resume"], None));
+            let came = read(file).as_deref() != Some("of the fresh app\n");
+            assert_eq!(came, fault == Some("move.after:2:kill"));
+            assert_eq!(read(log).as_deref(), (!came).then_some("log of the fresh app\n"), "{fault:?}");
         }
         ok(&case.finish());
         case.is_finished().unwrap();
+        assert!(!case.root().join("var/lib/lifeboat/interrupted").exists());
         assert_ne!(read(file).as_deref(), Some("of the fresh app\n"));
         assert_eq!(read(log), None, "{fault:?}");
         put(&case.root(), log, "log of the restored app\n");
@@ -368,4 +388,39 @@ fn another_restore_over_a_committed_one_loses_no_app_that_waits() {
     ok(&case.run(&["undo"], None));
     assert!(case.root().join("var/lib/git/one.git/HEAD").exists(), "undo took the other restore's app");
     assert_eq!(case.rows(), "empty\n");
+}
+
+#[test]
+fn the_same_restore_again_waits_until_what_was_committed_is_finished() {
+    if cannot_run() {
+        return;
+    }
+    // Nothing that the plan counts changes before the box is started: all of it waits for the running box.
+    let mut scene = Scene { apps: Some("gitweb,miniflux".into()), ..scene() };
+    scene.plan = scene.plan_for(&scene.original());
+    let case = Case::of(&scene);
+    ok(&scene.restore(&case.root(), None));
+    ok(&case.run(&["commit"], None));
+    assert_eq!(scene.plan_for(&case.root()), scene.plan, "another plan would be another restore");
+    let again = scene.restore(&case.root(), None);
+    assert_eq!(again.code, Some(11), "{} {}", again.stderr, again.json);
+    assert!(again.stderr.contains("still waits"), "{}", again.stderr);
+    ok(&case.finish());
+    case.is_finished().unwrap();
+}
+
+#[test]
+fn commit_in_the_middle_of_a_move_ends_with_what_had_come() {
+    if cannot_run() {
+        return;
+    }
+    let scene = scene();
+    for nth in 1..4 {
+        let case = Case::new(&scene);
+        assert_eq!(case.run(&["finish"], Some(&format!("move.after:{nth}:kill"))).code, None);
+        case.machine(&json!({"up": true}));
+        ok(&case.run(&["commit"], None));
+        ok(&case.finish());
+        case.is_finished().unwrap();
+    }
 }
