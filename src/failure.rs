@@ -213,7 +213,7 @@ impl From<ExportError> for Failure {
             ExportError::Name(_) => (Ending::Usage, "name the file with one of these endings"),
             ExportError::Exists(_) => (Ending::Usage, "name another file; an existing one is never replaced"),
             ExportError::Inside(_) => (Ending::Usage, "name a file on another disk"),
-            ExportError::Damaged { .. } => (
+            ExportError::Damaged { .. } | ExportError::Incomplete => (
                 Ending::VerificationFailed,
                 "run 'lifeboat verify' to see all of them; --accept-damage writes the file without them",
             ),

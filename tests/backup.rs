@@ -18,6 +18,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 /// Where the box's partition begins on its disk.
 const PARTITION: u64 = 1 << 20;
@@ -45,6 +46,10 @@ impl BoxDisk {
             for (name, version, ..) in boxes::APPS {
                 database.execute("INSERT INTO plinth_module VALUES (?1, ?2)", (name, version)).unwrap();
             }
+            drop(database);
+            // FreedomBox made a backup right before.
+            let dump = root.join("var/lib/plinth/backups-data/miniflux-database.sql");
+            fs::File::options().write(true).open(dump).unwrap().set_modified(SystemTime::now()).unwrap();
         });
         let disk = blank(&folder.path().join("disk"), 64);
         sfdisk(&disk, 512, "label: gpt\nstart=2048, size=40MiB\nsize=16MiB\n");
@@ -206,7 +211,7 @@ fn a_passphrase_is_typed_twice_and_never_shown() {
     fs::create_dir(&out).unwrap();
     let command = format!("{LIFEBOAT} backup --from {} --to {} --encrypt", a_box.disk.display(), out.display());
     let mut session = expectrl::spawn(command).unwrap();
-    session.set_expect_timeout(Some(std::time::Duration::from_secs(60)));
+    session.set_expect_timeout(Some(Duration::from_secs(60)));
     for typed in ["first", "second", "correct horse", "correct horse"] {
         session.expect(">: ").unwrap();
         session.send_line(typed).unwrap();
@@ -260,6 +265,43 @@ fn lost_files_of_a_salvaged_disk_are_left_out_by_name_and_never_zeros() {
     let lost: Vec<_> = whole.iter().filter(|line| !rest.contains(*line)).collect();
     assert_eq!(lost.len(), 1, "{lost:?}");
     assert!(lost[0].starts_with(&victim));
+}
+
+#[test]
+fn a_database_that_is_not_in_the_backup_is_named_and_is_no_success() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root");
+    boxes::system(&root);
+    boxes::make_source(&root);
+    let database = rusqlite::Connection::open(root.join("var/lib/plinth/plinth.sqlite3")).unwrap();
+    database.execute_batch("DELETE FROM plinth_module; INSERT INTO plinth_module VALUES ('miniflux', 2)").unwrap();
+    drop(database);
+    let dump = root.join("var/lib/plinth/backups-data/miniflux-database.sql");
+    let whole = fs::read(&dump).unwrap();
+    let of_dump = |name: &str, code: i32, said: &str| {
+        let file = folder.path().join(format!("{name}.tar.gz"));
+        let words = ["export".as_ref(), root.as_os_str(), file.as_os_str(), "--json".as_ref()];
+        let told = lifeboat(&words).ends(code).json();
+        let found = told["findings"].as_array().unwrap();
+        let named: Vec<_> = found.iter().filter(|found| found["subject"] == "miniflux").collect();
+        assert_eq!(named.is_empty(), said.is_empty(), "{told:#}");
+        assert!(named.iter().all(|found| found["what"].as_str().unwrap().contains(said)), "{told:#}");
+    };
+    // As fresh as the system's last use, and days older.
+    let used = fs::metadata(root.join("var/lib/plinth/plinth.sqlite3")).unwrap().modified().unwrap();
+    let written = |content: &[u8], hours: u64| {
+        fs::write(&dump, content).unwrap();
+        let file = fs::File::options().write(true).open(&dump).unwrap();
+        file.set_modified(used - Duration::from_secs(hours * 3600)).unwrap();
+    };
+    written(&whole, 1);
+    of_dump("whole", 0, "");
+    written(&whole, 50);
+    of_dump("old", 1, "50 hours before the system was last used");
+    written(&whole[..whole.len() / 2], 1);
+    of_dump("cut", 1, "is cut off");
+    fs::remove_file(&dump).unwrap();
+    of_dump("none", 1, "there is no dump of it");
 }
 
 #[test]

@@ -6,7 +6,7 @@ mod common;
 
 use common::archives::{collect, fixtures, gnu_tar, is_root};
 use common::repositories::*;
-use lifeboat::export::{ExportError, Exported, Wish, export};
+use lifeboat::export::{ExportError, Exported, Wish, export, stream};
 use lifeboat::model::digest::Sha256Digest;
 use lifeboat::model::entry::{Entry, EntryKind};
 use lifeboat::model::progress::Silent;
@@ -162,6 +162,35 @@ fn a_damaged_file_is_left_out_only_with_consent_and_never_filled_up() {
         let name = entry.path.to_string();
         let at: usize = name.trim_start_matches("file").parse().unwrap();
         assert_eq!(digest, Sha256Digest::of(&contents[at]), "{name}");
+    }
+}
+
+#[test]
+fn what_a_lost_part_of_the_list_of_files_named_is_missed_only_with_consent() {
+    let (tree, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let named = |n: u64| format!("{n:04} {}", "long name ".repeat(15));
+    (0..8000).for_each(|n| write_file(&tree.path().join(named(n)), b""));
+    for borg in borgs() {
+        let repository = Repository::new(&borg, "none", "");
+        repository.create("first", "none", tree.path());
+        // Borg cuts the list into parts of up to 512 KiB.
+        let victim = repository.segments().into_iter().find_map(|segment| {
+            let raw = fs::read(&segment).unwrap();
+            let name = named(4000);
+            Some((raw.windows(name.len()).position(|window| window == name.as_bytes())?, segment))
+        });
+        let (at, segment) = victim.unwrap();
+        fs::File::options().write(true).open(segment).unwrap().write_all_at(b"?", at as u64).unwrap();
+        let file = out.path().join(format!("{borg:?}.tar.gz").replace(['/', ' '], "_"));
+        let refused = write(&repository, &file, false);
+        assert!(matches!(refused, Err(ExportError::Incomplete)), "{refused:?}");
+        assert!(!file.exists());
+        let mut sent = Vec::new();
+        let refused = stream(open(&repository).as_mut(), &mut sent, &Silent);
+        assert!(matches!(refused, Err(ExportError::Incomplete)), "{refused:?}");
+        let written = write(&repository, &file, true).unwrap();
+        assert!(written.left_out.is_empty() && !written.is_whole(), "{written:?}");
+        assert!((1000..8000).contains(&written.entries), "{}", written.entries);
     }
 }
 

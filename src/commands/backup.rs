@@ -67,7 +67,7 @@ pub fn backup(host: &Host, output: &Output, args: &BackupArgs, progress: &dyn Pr
         Failure::untouched(Ending::Failed, format!("the backup is written, but {}", chain(&error)), advice)
     })?;
     output.show(&exported).map_err(unprinted)?;
-    Ok(if exported.left_out.is_empty() { Ending::Done } else { Ending::DoneWithLosses })
+    Ok(if exported.is_whole() { Ending::Done } else { Ending::DoneWithLosses })
 }
 
 /// The time, without the colons that no stick can hold, and what is in the file.

@@ -77,7 +77,7 @@ pub fn export(
         export::export(archive.as_mut(), &location.path, file, Wish { accept_damage, passphrase: None }, progress)?;
     progress.event(Event::End);
     output.show(&exported).map_err(unprinted)?;
-    Ok(if exported.left_out.is_empty() { Ending::Done } else { Ending::DoneWithLosses })
+    Ok(if exported.is_whole() { Ending::Done } else { Ending::DoneWithLosses })
 }
 
 fn show(output: &Output, done: Done) -> Result<Ending, Failure> {

@@ -8,11 +8,13 @@
 mod member;
 mod parcel;
 
-use crate::model::archive::{ArchiveId, Generation};
+use crate::formats::dump::{Dump, Tail};
+use crate::model::archive::{ArchiveId, ArchiveSummary, ArchivedApp, Generation};
 use crate::model::bytes;
 use crate::model::digest::{Sha256Digest, TreeDigest};
 use crate::model::entry::{Entry, EntryKind};
 use crate::model::finding::{Finding, Severity};
+use crate::model::manifest;
 use crate::model::path::RelPath;
 use crate::model::progress::{Event, Phase, Progress};
 use crate::model::secret::Secret;
@@ -23,7 +25,7 @@ use flate2::write::GzEncoder;
 use parcel::{GZIP_LEVEL, Hashed, Packing, Parcel, Sealed};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};
 
@@ -48,6 +50,13 @@ pub struct Exported {
     pub left_out: Vec<RelPath>,
     /// What was noticed.
     pub findings: Vec<Finding>,
+}
+
+impl Exported {
+    /// Whether the file holds all that the backup held, or should have held.
+    pub fn is_whole(&self) -> bool {
+        self.left_out.is_empty() && self.findings.iter().all(|finding| finding.severity < Severity::Damage)
+    }
 }
 
 /// Why nothing was written.
@@ -81,6 +90,9 @@ pub enum ExportError {
         /// Why.
         source: io::Error,
     },
+    /// The backup's list of files has gaps, and nobody agreed to leave out what it named there.
+    #[error("the backup is damaged: parts of its list of files are lost, and nobody knows which files they named")]
+    Incomplete,
     /// What was read back is not what was written.
     #[error("\"{0}\" does not read back as it was written; the medium is failing")]
     ReadBack(String),
@@ -127,13 +139,14 @@ pub fn export(
         if let Some(source) = pass.failure.take() {
             return Err(writing(source));
         }
-        let Pass { damaged: found, tally, .. } = pass;
+        let Pass { damaged: found, has_gaps, tally, dumps, .. } = pass;
         damaged = found;
         let mut findings = ending?.findings;
         match damaged.first() {
             Some(first) if !wish.accept_damage => {
                 return Err(ExportError::Damaged { files: files(damaged.len()), first: first.clone() });
             }
+            None if has_gaps && !wish.accept_damage => return Err(ExportError::Incomplete),
             // What was damaged is in the middle of what was written: once more without it.
             _ if damaged.len() > before => continue,
             _ => {}
@@ -142,11 +155,12 @@ pub fn export(
         let sealed = parcel.seal().map_err(writing)?;
         read_back(file, &tally, &sealed, wish.passphrase, progress)?;
         findings.extend(tally.findings());
-        let manifest = archive.summary()?;
-        if manifest.generation == Generation::None {
+        let summary = archive.summary()?;
+        if summary.generation == Generation::None {
             let what = "the backup has no FreedomBox manifest; FreedomBox's upload page will not take the file";
-            findings.push(Finding::new(Severity::Warning, manifest.id.as_str(), what, ""));
+            findings.push(Finding::new(Severity::Warning, summary.id.as_str(), what, ""));
         }
+        findings.extend(lacking(&summary, &dumps));
         parcel.deliver(file, &sealed).map_err(writing)?;
         return Ok(Exported {
             file: file.to_owned(),
@@ -184,10 +198,13 @@ pub fn stream(archive: &mut dyn Archive, to: &mut dyn Write, progress: &dyn Prog
     if let Some(source) = pass.failure.take() {
         return Err(writing(source));
     }
-    let Pass { damaged, tally, .. } = pass;
+    let Pass { damaged, has_gaps, tally, .. } = pass;
     ending?;
     if let Some(first) = damaged.first() {
         return Err(ExportError::Damaged { files: files(damaged.len()), first: first.clone() });
+    }
+    if has_gaps {
+        return Err(ExportError::Incomplete);
     }
     member::end(&mut packed).map_err(writing)?;
     let (_, sealed) = packed.finish().map_err(writing)?.sealed();
@@ -202,6 +219,29 @@ fn is_backup_folder(folder: &Path, location: &Path) -> bool {
 
 fn files(count: usize) -> String {
     if count == 1 { "1 file".to_owned() } else { format!("{count} files") }
+}
+
+/// Databases of an installed system that are not in its backup, or not as they were last: only FreedomBox itself writes
+/// their dumps, when it makes a backup.
+fn lacking(summary: &ArchiveSummary, dumps: &BTreeMap<RelPath, Dump>) -> Vec<Finding> {
+    let last_used = summary.time.as_deref().and_then(|time| time.parse::<jiff::Timestamp>().ok());
+    let of_app = |app: &ArchivedApp| {
+        let what = match dumps.get(&manifest::find(&app.name)?.database.as_ref()?.dump) {
+            None => "its database is not in the file, because there is no dump of it".to_owned(),
+            Some(dump) if !dump.is_complete => {
+                "its database is not whole in the file: the dump of it is cut off".into()
+            }
+            Some(dump) => {
+                let hours = dump.hours_stale(last_used?.as_second())?;
+                format!("its database is in the file as it was {hours} hours before the system was last used")
+            }
+        };
+        let advice = "where the box still starts, let FreedomBox make a backup there first; 'lifeboat restore' from its \
+                      disk itself takes the files of the database server along";
+        Some(Finding::new(Severity::Damage, app.name.as_str(), what, advice))
+    };
+    let apps = summary.apps.iter().filter(|_| summary.generation == Generation::System);
+    apps.filter_map(of_app).collect()
 }
 
 /// Reads the finished file to its end and compares.
@@ -281,23 +321,31 @@ struct Pass<'a> {
     output: &'a mut dyn Write,
     /// Left out; grows.
     damaged: BTreeSet<RelPath>,
+    /// Whether entries are lost, nobody knows which.
+    has_gaps: bool,
     tally: Tally,
+    dumps: BTreeMap<RelPath, Dump>,
     failure: Option<io::Error>,
 }
 
 impl<'a> Pass<'a> {
     fn new(output: &'a mut dyn Write, damaged: BTreeSet<RelPath>) -> Pass<'a> {
-        Pass { output, damaged, tally: Tally::default(), failure: None }
+        let (tally, dumps) = (Tally::default(), BTreeMap::new());
+        Pass { output, damaged, has_gaps: false, tally, dumps, failure: None }
     }
 
     fn write(&mut self, entry: &Entry, content: &mut dyn BufRead) -> Result<Sha256Digest, Trouble> {
         member::begin(self.output, entry).map_err(Trouble::Output)?;
-        let mut length = 0;
+        let (mut length, mut tail) = (0, Tail::default());
         let digest = hash(content, |piece| {
             length += piece.len() as u64;
+            tail.push(piece);
             self.output.write_all(piece)
         })?;
         member::pad(self.output, length).map_err(Trouble::Output)?;
+        if manifest::all().iter().flat_map(|app| &app.database).any(|database| database.dump == entry.path) {
+            self.dumps.insert(entry.path.clone(), Dump { is_complete: tail.is_complete(), written: entry.mtime });
+        }
         Ok(digest)
     }
 }
@@ -337,6 +385,10 @@ impl Visitor for Pass<'_> {
 
     fn damaged(&mut self, entry: &Entry) {
         self.damaged.insert(entry.path.clone());
+    }
+
+    fn lost(&mut self) {
+        self.has_gaps = true;
     }
 }
 
