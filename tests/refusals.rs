@@ -206,16 +206,25 @@ fn every_exit_code_of_the_table_that_this_version_has_is_reached() {
     let apps = apps.manifest(&manifest(&two)).dir("var/lib/bepasty").file("var/lib/bepasty/paste", &noise(7, 60_000));
     let mut cut = gzip(&apps.end());
     cut.truncate(cut.len() - 20_000);
-    let mut cut = Rescue::new(&put("cut.tar.gz", &cut), &box_.root);
-    cut.more.push("--accept-damage".to_owned());
-    cut.carry_out().1.ends(16);
-    onto("undo").ends(0);
-    // 18: cut off before the backup was read to its end; 19: going back was cut off, and ended.
     let fault = |args: &[&std::ffi::OsStr], at: &str| {
         let mut command = Command::new(LIFEBOAT);
         command.args(args).arg("--onto").arg(&box_.root).env("LIFEBOAT_FAULT", at);
         assert_eq!(command.output().unwrap().status.code(), None, "{at} does not cut it off");
     };
+    let cut_file = put("cut.tar.gz", &cut);
+    let mut cut = Rescue::new(&cut_file, &box_.root);
+    cut.more.push("--accept-damage".to_owned());
+    let (cut_plan, run) = cut.carry_out();
+    run.ends(16);
+    onto("undo").ends(0);
+    // The same after it was cut off and gone on with: an interruption makes nothing whole.
+    let words =
+        ["restore", "--accept-damage", "--program", LIFEBOAT, "--consent", cut_plan["id"].as_str().unwrap(), "--from"];
+    let words = words.map(std::ffi::OsStr::new);
+    fault(&[&words[..], &[cut_file.as_os_str()]].concat(), "exchange.after:1:kill");
+    onto("resume").ends(16);
+    onto("undo").ends(0);
+    // 18: cut off before the backup was read to its end; 19: going back was cut off, and ended.
     let plan = Rescue::new(&good, &box_.root).plan().json()["id"].as_str().unwrap().to_owned();
     let restore = ["restore", "--from"].map(std::ffi::OsStr::new);
     let program = ["--program", LIFEBOAT, "--consent", &plan].map(std::ffi::OsStr::new);

@@ -112,10 +112,14 @@ pub fn resume(host: &Host, onto: &Path, progress: &dyn Progress) -> Result<Done,
         restore.settle_sidecars().map_err(|error| Failure::of_restore(&error, restore.data_state()))?;
         notes.extend(drive(host, &target, &mut restore, None, program, progress)?);
     }
-    let went_back = restore.is_going_back();
+    // Of a restore it is what it would have been without the interruption.
+    let ending = match () {
+        () if restore.is_going_back() => Ending::RolledBack,
+        () if restore.is_committing() => Ending::Done,
+        () => restore.plan().ending(),
+    };
     let status = stand(&restore)?;
     let_go(restore, target)?;
-    let ending = if went_back { Ending::RolledBack } else { Ending::Done };
     Ok(Done { ending, status, notes })
 }
 
