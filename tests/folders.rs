@@ -236,11 +236,11 @@ fn an_old_disk_read_without_the_kernel_gives_the_same_folders() {
     let words: Vec<_> = words.into_iter().chain([old.as_os_str(), image.as_os_str()]).collect();
     common::disks::run("mke2fs", &words);
     let length = fs::metadata(&image).unwrap().len();
-    let volume = lifeboat::sys::mount::Extent { path: image, offset: 0, length };
+    let volume = lifeboat::sys::mount::Extent { path: image.clone(), offset: 0, length };
     use lifeboat::source::old_system::{self, Root};
     let runtime = tempfile::tempdir().unwrap();
     let host = lifeboat::sys::host::Host::real(runtime.path());
-    let [mounted, unmounted] = [Root::Directory(old), Root::Volume(volume)].map(|root| {
+    let [mounted, unmounted] = [Root::Directory(old), Root::Volume(volume.clone())].map(|root| {
         let mut archive = old_system::open(&host, root, &[]).unwrap();
         archive.add_folders();
         let entries = common::archives::collect(&mut *archive).unwrap();
@@ -254,4 +254,12 @@ fn an_old_disk_read_without_the_kernel_gives_the_same_folders() {
     assert_eq!(mounted.0.len(), 5);
     assert_eq!(mounted, unmounted);
     assert!(mounted.1.contains_key("home/zoe/photos/deep/er.jpg"));
+    // One that cannot even be looked at is not passed over: that it is lost is said.
+    let shared = "var/lib/syncthing";
+    common::disks::run("debugfs", &["-w", "-R", &format!("clri /{shared}"), image.to_str().unwrap()]);
+    let mut archive = old_system::open(&host, Root::Volume(volume), &[]).unwrap();
+    archive.add_folders();
+    let findings = common::archives::collect(&mut *archive).unwrap().1.findings;
+    let what = format!("'/{shared}' cannot be read");
+    assert!(findings.iter().any(|finding| finding.what.starts_with(&what)), "{findings:?}");
 }

@@ -153,7 +153,8 @@ impl OldSystem {
         files: &dyn Files,
         tree: &T,
     ) -> io::Result<OldSystem> {
-        let has = |path: &RelPath| matches!(tree.find(path), Ok(Some(_)));
+        // What cannot be looked at may be there: reading it tells.
+        let has = |path: &RelPath| !matches!(tree.find(path), Ok(None));
         let extras = extras::read(files, &has, &system, &mut findings);
         let people = People::of(files, &extras.accounts)?;
         let apps = manifest::apps(&system, &has, &mut findings);
