@@ -118,6 +118,10 @@ fn each_planted_fault_of_a_file_is_found_and_named() {
     let mixed = manifest(&[("tiddlywiki", 1, &["/var/lib/tiddlywiki"], &[]), ("unheard-of", 1, &["/var/lib/x"], &[])]);
     let device = wiki().raw(&Header::new(b'4', "var/lib/tiddlywiki/disk"), b"");
     let foreign = manifest(&[("tiddlywiki", 1, &["/var/lib/tiddlywiki"], &["/etc/shadow"])]);
+    let mut later = Header::new(b'0', "var/lib/plinth/backups-manifests/test.json");
+    later.mtime = 7_000_000_000;
+    let json = manifest(&[("tiddlywiki", 1, &["/var/lib/tiddlywiki"], &[])]);
+    let of_the_future = gzip(&wiki().member(later, json.as_bytes()).end());
     let table: Vec<Row> = vec![
         ("cut", good[..end - 3000].to_vec(), &[], 15, "content", "ends"),
         ("a byte of content", changed(good.clone(), end / 2), &[], 15, "content", ""),
@@ -148,6 +152,7 @@ fn each_planted_fault_of_a_file_is_found_and_named() {
             "content",
             "does not contain the app 'gitweb'",
         ),
+        ("a backup of the future", of_the_future, &["--max-age", "30"], 20, "backup", "clock"),
         ("an old backup", good.clone(), &["--max-age", "30"], 10, "backup", "30 are allowed"),
     ];
     for (name, bytes, more, code, part, fault) in table {
@@ -196,14 +201,37 @@ fn each_planted_fault_of_a_box_is_found_and_named() {
 
 /// An encrypted repository with one backup of the wiki.
 fn repository() -> Option<Repository> {
+    repository_of("repokey", &["first"])
+}
+
+fn repository_of(encryption: &str, names: &[&str]) -> Option<Repository> {
     let borg = borgs().into_iter().next()?;
     let tree = tempfile::tempdir().unwrap();
     repositories::write(&tree.path().join("var/lib/tiddlywiki/new.html"), &repositories::noise(5, 200_000));
     let json = manifest(&[("tiddlywiki", 1, &["/var/lib/tiddlywiki"], &[])]);
     repositories::write(&tree.path().join("var/lib/plinth/backups-manifests/first.json"), json.as_bytes());
-    let repository = Repository::new(&borg, "repokey", PASSPHRASE);
-    repository.create("first", "lz4", tree.path());
+    let repository = Repository::new(&borg, encryption, PASSPHRASE);
+    names.iter().for_each(|name| repository.create(name, "lz4", tree.path()));
     Some(repository)
+}
+
+#[test]
+fn a_backup_that_may_be_the_newest_and_cannot_be_read_is_a_fault() {
+    let Some(repository) = repository_of("none", &["first", "second"]) else { return };
+    let place = repository.path();
+    assert!(passes(&place, &[]).out.replace("\n    ", " ").contains("the newest of 2"));
+    // The description of the second.
+    let field = b"chunker_params";
+    let found = repository.segments().into_iter().rev().find_map(|segment| {
+        let raw = fs::read(&segment).unwrap();
+        Some((raw.windows(field.len()).rposition(|window| window == field)?, raw, segment))
+    });
+    let (at, raw, segment) = found.unwrap();
+    fs::write(&segment, changed(raw, at)).unwrap();
+    finds(&place, &[], 15, "backup", "may be newer than the backup that was rehearsed");
+    // Who names one means that one.
+    let first = lifeboat(&["list", place.to_str().unwrap(), "--json"]).ends(0).json();
+    passes(&place, &["--archive", first["archives"][0]["id"].as_str().unwrap()]);
 }
 
 fn secret(folder: &Path, text: &str) -> PathBuf {

@@ -89,7 +89,10 @@ pub(super) fn faults(request: &DrillRequest, drill: &Drill, report: &Report, pla
             faults.push(fault(Part::Databases, what, advice, Ending::DoneWithLosses));
         }
     }
-    if let (Some(most), Some(age)) = (request.max_age, drill.age_days)
+    if request.max_age.is_some() && drill.age_days.is_some_and(|days| days < 0) {
+        let what = "by this computer's clock, the backup is not made yet: nobody can tell how old it is".to_owned();
+        faults.push(fault(Part::Backup, what, "set the clock and run the drill again", Ending::Failed));
+    } else if let (Some(most), Some(age)) = (request.max_age, drill.age_days)
         && age > i64::from(most)
     {
         let what = format!("the newest backup is {age} days old, and {most} are allowed");
@@ -147,6 +150,7 @@ pub(super) fn checks(drill: &Drill, report: &Report, plan: &RestorePlan, was_ask
 fn seen(part: Part, drill: &Drill, report: &Report, plan: &RestorePlan, was_asked: bool) -> String {
     match part {
         Part::Backup => match drill.age_days {
+            Some(days) if days < 0 => "by this computer's clock, it is not made yet".into(),
             Some(1) => "made 1 day ago".into(),
             Some(days) => format!("made {days} days ago"),
             None => "it does not say when it was made".into(),

@@ -157,11 +157,13 @@ pub fn drill(host: &Host, request: &DrillRequest, unlock: &mut dyn Unlock, progr
         plan: None,
     };
     let _watched = Watched::by(progress);
-    match rehearse(host, request, &mut drill, &mut witness, progress) {
+    let rehearsed = rehearse(host, request, &mut drill, &mut witness, progress);
+    let unread = std::mem::take(&mut drill.faults);
+    match rehearsed {
         Ok(Rehearsed { report, plan }) => {
             let made = plan.archive_time.as_deref().and_then(|time| time.parse::<jiff::Timestamp>().ok());
             drill.age_days = made.map(|made| now.as_second().saturating_sub(made.as_second()) / DAY);
-            drill.faults = faults(request, &drill, &report, &plan);
+            drill.faults = unread.into_iter().chain(faults(request, &drill, &report, &plan)).collect();
             drill.remarks.extend(remarks(&report, &plan, &witness));
             drill.checks = checks(&drill, &report, &plan, witness.was_asked);
             drill.plan = Some(plan);
@@ -172,6 +174,7 @@ pub fn drill(host: &Host, request: &DrillRequest, unlock: &mut dyn Unlock, progr
                 let _ = learn_from(host, onto, &mut witness);
             }
             stopped(&mut drill, &failure, &witness);
+            drill.faults.extend(unread);
         }
     }
     drill.result = if drill.faults.is_empty() { Outcome::Pass } else { Outcome::Fail };
@@ -228,8 +231,17 @@ fn newest(
     }
     drill.backups = listing.archives.len();
     // What could not be read may be newer than what could.
-    let unread = listing.findings.iter().filter(|finding| finding.severity > Severity::Note);
-    drill.remarks.extend(unread.map(|finding| format!("{}: {}", finding.subject, finding.what)));
+    for finding in listing.findings.into_iter().filter(|finding| finding.severity > Severity::Note) {
+        let what = format!("{}: {}", finding.subject, finding.what);
+        match finding.severity {
+            Severity::Damage => {
+                let what = format!("{what}; it may be newer than the backup that was rehearsed");
+                let (part, advice, ending) = (Part::Backup, finding.advice, Ending::VerificationFailed);
+                drill.faults.push(Fault { part, what, advice, ending });
+            }
+            _ => drill.remarks.push(what),
+        }
+    }
     Ok(listing.archives.last().map(|archive| archive.id.clone()))
 }
 
