@@ -158,6 +158,49 @@ fn several_boxes_and_many_backups_are_numbered_and_paged() {
 }
 
 #[test]
+fn a_backup_that_cannot_be_read_is_told_before_the_choice_and_the_newest_is_not_guessed() {
+    let Some(borg) = borgs().into_iter().next() else { return };
+    let Some(place) = Place::new() else { return };
+    let place = place.with_box("box");
+    let repository = Repository::new(&borg, "none", "");
+    let content = place.at("content");
+    write(&content.join("var/lib/tiddlywiki/new.html"), b"<html>new</html>\n");
+    let json = manifest(&[("tiddlywiki", 1, &["/var/lib/tiddlywiki"], &[])]);
+    write(&content.join("var/lib/plinth/backups-manifests/1.json"), json.as_bytes());
+    repository.create("2026-10-30", "none", &content);
+    repository.create("2026-10-31", "none", &content);
+    let drive = place.at("drive/FreedomBoxBackups");
+    std::fs::create_dir_all(drive.parent().unwrap()).unwrap();
+    common::disks::sh(&format!("cp -r {} {}", repository.path().display(), drive.display()));
+    let answers = "choose-box = \"BOX\"\nchoose-backup = \"DRIVE\"\nchoose-archive = \"newest\"\n";
+    let answers = answers.replace("BOX", place.at("box").to_str().unwrap()).replace("DRIVE", drive.to_str().unwrap());
+    write(&place.at("answers.toml"), answers.as_bytes());
+    let unattended = || {
+        let mut command = Command::new(place.at("medium/bin/lifeboat"));
+        command.args(["guide", "--plain", "--root", "box", "--root", "drive", "--answers", "answers.toml"]);
+        Run::from(command.current_dir(place.folder.path()).output().unwrap())
+    };
+    // With both of them, the newest is taken, and the next question is the one without an answer.
+    let run = unattended();
+    assert!(run.code == 21 && run.err.contains("'choose-apps'"), "{run:?}");
+    // The newest one's description.
+    let field = b"chunker_params";
+    let found = repository.segments().into_iter().rev().find_map(|segment| {
+        let raw = std::fs::read(&segment).unwrap();
+        let at = raw.windows(field.len()).rposition(|window| window == field)?;
+        Some((drive.join(segment.strip_prefix(repository.path()).unwrap()), raw, at))
+    });
+    let (segment, mut raw, at) = found.unwrap();
+    raw[at] ^= 1;
+    std::fs::write(segment, raw).unwrap();
+    let run = place.walk(&BOTH, "1\n1\nq\n");
+    let asked = run.out.rsplit("== The point in time ==").next().unwrap();
+    assert!(run.code == 130 && asked.contains("DAMAGE: 2026-10-31") && asked.contains("(2026-10-30)"), "{run:?}");
+    let run = unattended();
+    assert!(run.code == 21 && run.err.contains("'choose-archive'"), "{run:?}");
+}
+
+#[test]
 fn one_can_go_back_from_the_consent_to_the_first_question_and_forward_again() {
     let Some(place) = Place::new() else { return };
     let place = place.with_box("box").with_backup("backup.tar.gz", &backup(&[WIKI, GIT]));

@@ -4,6 +4,7 @@ use super::stuck::Way;
 use super::{Guide, Halt, State, Turn};
 use crate::failure::Failure;
 use crate::model::ending::Ending;
+use crate::model::finding::{Finding, Severity};
 use crate::model::question::Offer;
 use crate::render::text;
 use crate::source::{self, old_system::SYSTEM};
@@ -27,8 +28,13 @@ impl Guide<'_> {
         };
         let mut archives = listed.archives;
         archives.reverse();
+        // What cannot be read may be what is looked for.
+        let unread: Vec<Finding> = listed.findings.into_iter().filter(|one| one.severity > Severity::Note).collect();
         if archives.is_empty() {
-            let sentence = format!("\"{}\" holds no backup", location.display());
+            let mut sentence = format!("\"{}\" holds no backup", location.display());
+            if let Some(one) = unread.first() {
+                sentence = format!("{sentence}; {}: {}", one.subject, one.what);
+            }
             let failure = Failure::untouched(Ending::NoBackup, sentence, "choose another backup");
             return self.stuck("failed", t!("Nothing is in there"), failure, &[Way::OTHER_BACKUP, Way::LOOK_AGAIN]);
         }
@@ -41,11 +47,14 @@ impl Guide<'_> {
                 Offer { text, names: archive.name.iter().cloned().chain([archive.id.to_string()]).collect() }
             })
             .collect();
-        if let Some(newest) = options.first_mut() {
+        // Where one cannot be read, nobody knows whether it is newer: an answer file has to name the one that it means.
+        let is_sure = unread.iter().all(|one| one.severity < Severity::Damage);
+        if let Some(newest) = options.first_mut().filter(|_| is_sure) {
             newest.names.push("newest".to_owned());
         }
         let screen = self
             .screen("choose-archive", t!("The point in time"), t!("Which of its backups? The newest comes first."))
+            .about(text::findings(&unread))
             .then(t!("you choose all apps or some."));
         let Some(index) = self.choose(screen, options, Some(0))? else { return Ok(Turn::Back) };
         self.chosen.archive = archives.get(index).map(|archive| archive.id.clone());

@@ -95,7 +95,7 @@ pub fn apps(count: usize) -> String {
 }
 
 /// Findings, one by one, with their advice.
-pub(super) fn findings(list: &[Finding]) -> String {
+pub fn findings(list: &[Finding]) -> String {
     let mut text = String::new();
     for finding in list {
         let word = match finding.severity {
