@@ -80,7 +80,8 @@ impl Guide<'_> {
         let place = deposit::open(self.host, spare)?;
         let advance = |bytes| self.progress.event(Event::Advance { bytes, entries: 0 });
         let mut content = file.content;
-        let stored = place.take(&file.name, file.length, &mut content, &is_backup, &advance)?;
+        let stored =
+            place.take(&file.name, file.length, &mut content, &|path| is_backup(path) == Ok(true), &advance)?;
         Ok(stored.and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned())))
     }
 }

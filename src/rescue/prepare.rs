@@ -20,7 +20,7 @@ use crate::model::progress::{Progress, Watched};
 use crate::model::site::is_dropin;
 use crate::plan::{self, Input};
 use crate::restore;
-use crate::source::{self, Archive, Unlock};
+use crate::source::{self, Archive, ReadError, Unlock};
 use crate::survey::owners::Owners;
 use crate::survey::target::{self, Access, Target, TargetSpec};
 use crate::survey::{self, Place};
@@ -31,12 +31,17 @@ use crate::verify::{self, NoObserver, Observer, Scope};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// Whether a file is a FreedomBox backup; reads it to its manifest.
-pub fn is_backup(path: &Path) -> bool {
+/// Whether a file is a FreedomBox backup; reads it to its manifest. Where that cannot be told, why.
+pub fn is_backup(path: &Path) -> Result<bool, String> {
     match source::open(path).and_then(|mut archive| archive.summary()) {
-        Ok(summary) => summary.generation != Generation::None,
+        Ok(summary) => Ok(summary.generation != Generation::None),
         // Nobody else seals archives under such a name.
-        Err(error) => matches!(error, source::ReadError::NeedsPassphrase(_)),
+        Err(ReadError::NeedsPassphrase(_)) => Ok(true),
+        Err(error @ (ReadError::Io(_) | ReadError::Corrupt { .. } | ReadError::Mismatch { .. })) => {
+            Err(error.to_string())
+        }
+        // What FreedomBox never puts into its backups, or no archive at all.
+        Err(_) => Ok(false),
     }
 }
 

@@ -18,6 +18,9 @@ const DEPTH: usize = 6;
 /// Names of tar exports. In a search the name decides, because a system disk holds thousands of other packed files.
 const ENDINGS: [&str; 8] = [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst", ".tar.age", ".tar.gz.age", ".tar.zst.age"];
 
+/// What is said of a file with the name of an archive that is none: so it looks when its beginning is lost.
+const NO_TAR: &str = "if it was a backup, use another one, or fetch it again from where it comes from";
+
 /// What a place holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listing {
@@ -146,9 +149,11 @@ fn list_export(
         Ok(summary) if summary.generation == Generation::None && !is_named && !in_legacy_folder(path) => {}
         Ok(summary) => listing.archives.push(summary),
         Err(error) if is_named => return Err(error),
-        Err(ReadError::NotABackup(_)) if !is_export_of_freedombox(place) => {}
         Err(error) => {
-            let advice = "look at the disk and the file; other backups are not affected";
+            let advice = match &error {
+                ReadError::NotABackup(_) if !is_export_of_freedombox(place) => NO_TAR,
+                _ => "look at the disk and the file; other backups are not affected",
+            };
             listing.findings.push(Finding::new(Severity::Warning, shown(path), error.to_string(), advice));
             let is_locked = matches!(error, ReadError::NeedsPassphrase(_) | ReadError::WrongPassphrase(_));
             return Ok(is_locked.then_some(error));
@@ -222,8 +227,11 @@ pub fn each(location: &Path, unlock: &mut dyn Unlock, take: &mut Take<'_>) -> Re
                     Err(ReadError::NotABackup(_)) => !is_sure,
                     _ => false,
                 };
-                if !is_other {
-                    take(&shown(path), opened);
+                match opened {
+                    Err(error) if is_other => {
+                        findings.push(Finding::new(Severity::Warning, shown(path), error.to_string(), NO_TAR));
+                    }
+                    opened => take(&shown(path), opened),
                 }
             }
             BackupLocation::BorgRepository { path, .. } => match borg::each(path, unlock, take) {
@@ -266,7 +274,8 @@ fn id_of(path: &Path, location: &Path) -> Result<ArchiveId, ReadError> {
 
 fn is_export_name(name: &[u8]) -> bool {
     let lower = name.to_ascii_lowercase();
-    ENDINGS.iter().any(|ending| lower.ends_with(ending.as_bytes()))
+    // macOS writes `._name` beside every file on a foreign disk.
+    !lower.starts_with(b"._") && ENDINGS.iter().any(|ending| lower.ends_with(ending.as_bytes()))
 }
 
 /// The legacy folder of FreedomBox 0.37 to 0.42, whose older archives have no manifest.

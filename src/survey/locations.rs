@@ -3,6 +3,7 @@
 //! Walks without following symbolic links, to a limited depth and number of entries; reaching the limit is a finding.
 //! On an installed system only the places where people and FreedomBox keep data are searched.
 
+use super::Confirm;
 use crate::formats::age;
 use crate::formats::borg::segment;
 use crate::formats::borg_config::{self, BorgConfig};
@@ -37,7 +38,7 @@ const ROOT_REPOSITORIES: [&str; 2] = ["var/lib/freedombox/borgbackup", "var/lib/
 const UPLOADS: &str = "var/lib/freedombox/backups-upload";
 
 /// Searches below `root`; `systems` are the roots of the installed systems there.
-pub fn search(root: &Path, systems: &[PathBuf], confirm: &dyn Fn(&Path) -> bool, survey: &mut Survey) {
+pub fn search(root: &Path, systems: &[PathBuf], confirm: &Confirm<'_>, survey: &mut Survey) {
     let mut walk = Walk { root, systems, confirm, left: MOST_ENTRIES, queue: VecDeque::new(), survey, count: 0 };
     let system_like = |root: &Path| {
         ForeignRoot::open(root).is_ok_and(|files| files.has("usr/lib/os-release") || files.has("etc/os-release"))
@@ -62,7 +63,7 @@ pub fn search(root: &Path, systems: &[PathBuf], confirm: &dyn Fn(&Path) -> bool,
 struct Walk<'a> {
     root: &'a Path,
     systems: &'a [PathBuf],
-    confirm: &'a dyn Fn(&Path) -> bool,
+    confirm: &'a Confirm<'a>,
     left: usize,
     count: usize,
     queue: VecDeque<(PathBuf, usize)>,
@@ -158,8 +159,14 @@ impl Walk<'_> {
                 false
             }
         };
-        if plausible && (self.confirm)(path) {
-            self.add(BackupLocation::TarExport { path: path.to_path_buf(), size, found_as });
+        match plausible.then(|| (self.confirm)(path)) {
+            Some(Ok(true)) => self.add(BackupLocation::TarExport { path: path.to_path_buf(), size, found_as }),
+            Some(Err(why)) => {
+                let what = format!("it may be a backup, and cannot be read as far as its list of apps: {why}");
+                let advice = "use another backup, or fetch this one again from where it comes from";
+                self.survey.findings.push(Finding::new(Severity::Warning, bytes::path::shown(path), what, advice));
+            }
+            _ => {}
         }
     }
 

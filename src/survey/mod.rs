@@ -78,8 +78,11 @@ impl Surveyed {
     }
 }
 
-/// Looks at every place. `confirm` has the last word on whether a file is a backup: it may read the whole file.
-pub fn survey(host: &Host, places: &[Place], confirm: &dyn Fn(&Path) -> bool) -> Result<Surveyed, SurveyError> {
+/// Has the last word on whether a file is a backup, for which it may read all of it; or says why that cannot be told.
+pub type Confirm<'a> = dyn Fn(&Path) -> Result<bool, String> + 'a;
+
+/// Looks at every place.
+pub fn survey(host: &Host, places: &[Place], confirm: &Confirm<'_>) -> Result<Surveyed, SurveyError> {
     let mut found = Surveyed { survey: Survey::default(), mounts: Vec::new() };
     for place in places {
         match place {
@@ -103,7 +106,7 @@ pub fn survey(host: &Host, places: &[Place], confirm: &dyn Fn(&Path) -> bool) ->
     Ok(found)
 }
 
-fn look_at_disk(host: &Host, disk: Disk, found: &mut Surveyed, confirm: &dyn Fn(&Path) -> bool) {
+fn look_at_disk(host: &Host, disk: Disk, found: &mut Surveyed, confirm: &Confirm<'_>) {
     let volumes: Vec<&Volume> = disk.volumes.iter().collect();
     for volume in &disk.volumes {
         match open_volume(host, volume, &mut found.survey.findings) {
@@ -246,7 +249,7 @@ fn look_at_root(
     name: &str,
     volume: Option<&Volume>,
     survey: &mut Survey,
-    confirm: &dyn Fn(&Path) -> bool,
+    confirm: &Confirm<'_>,
 ) {
     let mut roots = Vec::new();
     for candidate in installation::candidates(root) {

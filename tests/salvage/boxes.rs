@@ -159,7 +159,8 @@ fn with_one_percent_bad_sectors_and_a_bad_journal_passphrases_and_apps_are_recov
     assert_eq!(files, [&photos[..], &[format!("{calendar} radicale 4096 -")]].concat(), "{told}");
     // The passphrase, from the image.
     let host = lifeboat::sys::host::Host::real(a_box.folder.path().join("run"));
-    let found = lifeboat::survey::survey(&host, &[lifeboat::survey::Place::Image(image.clone())], &|_| false).unwrap();
+    let found =
+        lifeboat::survey::survey(&host, &[lifeboat::survey::Place::Image(image.clone())], &|_| Ok(false)).unwrap();
     let kept: Vec<&[u8]> =
         found.survey.installations[0].passphrases.iter().map(|passphrase| passphrase.reveal()).collect();
     assert_eq!(kept, [b"correct horse"]);

@@ -57,8 +57,14 @@ fn backups_are_found_wherever_people_put_them() {
     let json = serde_json::to_string(&found.survey).unwrap();
     assert_eq!(serde_json::from_str::<lifeboat::model::survey::Survey>(&json).unwrap(), found.survey);
     let refused =
-        survey(&host(&runtime), &[Place::Root(disk.to_path_buf())], &|path| !path.ends_with("b.tar")).unwrap();
+        survey(&host(&runtime), &[Place::Root(disk.to_path_buf())], &|path| Ok(!path.ends_with("b.tar"))).unwrap();
     assert_eq!(refused.survey.locations.len(), 6);
+    // One of which nobody can tell is no place with a backup, and is named.
+    let torn = |path: &Path| if path.ends_with("b.tar") { Err("it is cut off".to_owned()) } else { Ok(true) };
+    let told = survey(&host(&runtime), &[Place::Root(disk.to_path_buf())], &torn).unwrap().survey;
+    assert_eq!((told.locations.len(), told.findings.len()), (6, 1), "{:?}", told.findings);
+    let [finding] = &told.findings[..] else { panic!("{:?}", told.findings) };
+    assert!(finding.subject.ends_with("b.tar") && finding.what.ends_with("its list of apps: it is cut off"));
 }
 
 #[test]

@@ -219,7 +219,7 @@ fn a_wrong_target_is_refused_and_not_changed() {
     disks::sh(&format!("mke2fs -q -t ext4 -L LIFEBOAT -d {} {}", tree.display(), medium.display()));
     let before = disks::digest(&medium);
     assert!(matches!(open(&medium), TargetError::BootMedium(_)));
-    let seen = survey(&host, &[Place::Image(medium.clone())], &|_| true).unwrap();
+    let seen = survey(&host, &[Place::Image(medium.clone())], &|_| Ok(true)).unwrap();
     assert!(seen.survey.installations.is_empty(), "a box on the medium is offered: {:?}", seen.survey);
     assert!(seen.survey.findings.iter().any(|finding| finding.what.contains("own medium")));
     drop(seen);
