@@ -397,6 +397,18 @@ fn what_waits_besides_apps_outlives_a_commit_and_another_restore() {
     restore(&scene.backup, &["--apps", "radicale"]);
     ok("commit");
     still_waits("the commit of another restore");
+    // Of one kind only one can wait.
+    let both = &["--apps", "roundcube", "--extras", "accounts,names"];
+    let planned = run(&scene, &onto, &old, &[&["plan"], &both[..]].concat());
+    let again = run(
+        &scene,
+        &onto,
+        &old,
+        &[&["restore"], &both[..], &["--consent", planned.json["id"].as_str().unwrap()]].concat(),
+    );
+    assert_eq!(again.code, Some(11), "{} {}", again.stderr, again.json);
+    assert!(again.stderr.contains("still waits there"), "{}", again.stderr);
+    still_waits("another restore that was refused");
     // What is taken back before it came does not come.
     restore(&old, &["--apps", "roundcube", "--extras", "names"]);
     assert!(onto.join("var/lib/lifeboat/names.json").exists());

@@ -73,8 +73,8 @@ pub enum RestoreError {
     /// The old data is gone, or about to be.
     #[error("removing the old data of the restore {0} was begun, so it cannot be undone any more")]
     Committing(PlanId),
-    /// The same was restored, committed, and is not finished.
-    #[error("the same restore was committed before, and what it left to the running box still waits there")]
+    /// The same was restored or brought over, committed, and is not finished.
+    #[error("the same was restored and committed before, and what that left to the running box still waits there")]
     Waits,
     /// It was committed.
     #[error("the restore {0} was committed, and its old data is gone")]
@@ -189,9 +189,12 @@ impl Restore {
             }
             None => {}
         }
-        // Its journal alone knows what waits.
-        let waits = |other: &Standing| !other.waiting.is_empty() || !other.extras.is_empty();
-        if status::restores(&root)?.iter().any(|other| other.id == plan.id && waits(other)) {
+        // Its journal alone knows what waits; and of accounts, names and the like, only one of a kind can wait.
+        let waits = |other: &Standing| {
+            (other.id == plan.id && !other.waiting.is_empty())
+                || plan.extras.iter().any(|own| other.extras.contains(&own.extra))
+        };
+        if status::restores(&root)?.iter().any(waits) {
             return Err(RestoreError::Waits);
         }
         let number = status::highest_number(&root)?.saturating_add(1);

@@ -404,7 +404,7 @@ fn the_same_restore_again_waits_until_what_was_committed_is_finished() {
     assert_eq!(scene.plan_for(&case.root()), scene.plan, "another plan would be another restore");
     let again = scene.restore(&case.root(), None);
     assert_eq!(again.code, Some(11), "{} {}", again.stderr, again.json);
-    assert!(again.stderr.contains("still waits"), "{}", again.stderr);
+    assert!(again.stderr.contains("still waits there"), "{}", again.stderr);
     ok(&case.finish());
     case.is_finished().unwrap();
 }
