@@ -30,6 +30,8 @@ const REST: Duration = Duration::from_secs(1);
 const BACKLOG: usize = 256;
 /// Longest transcript, in bytes.
 const LONGEST_LOG: usize = 4 << 20;
+/// How a question for a passphrase begins.
+const SECRETS: [&[u8]; 2] = [b"[passphrase]", b"[new-passphrase]"];
 /// What the key Ctrl-C types.
 const CTRL_C: u8 = 3;
 
@@ -64,7 +66,7 @@ pub fn share(sharing: &Sharing) -> io::Result<ExitStatus> {
         thread::spawn(move || read_from(&path, number, &ear));
     }
     let log = sharing.log.as_ref().map(|path| OpenOptions::new().create(true).append(true).open(path)).transpose()?;
-    let shown = Shown { _inner: inner, sinks, line: Arc::clone(&line), log, logged: 0 };
+    let shown = Shown { _inner: inner, sinks, line: Arc::clone(&line), log, logged: 0, veil: Veil::default() };
     thread::spawn(move || shown.forward(outer));
     let mut known = "";
     let status = loop {
@@ -172,6 +174,41 @@ struct Shown {
     line: Arc<Mutex<Line>>,
     log: Option<File>,
     logged: usize,
+    veil: Veil,
+}
+
+/// Keeps a passphrase out of the transcript, also where somebody chose to see what is typed.
+#[derive(Debug, Default)]
+struct Veil {
+    /// How the present line begins.
+    line: Vec<u8>,
+    /// Whether the last question was for a passphrase.
+    hides: bool,
+}
+
+impl Veil {
+    /// What of a piece is kept.
+    fn keep(&mut self, piece: &[u8]) -> Vec<u8> {
+        let mut kept = Vec::with_capacity(piece.len());
+        for &byte in piece {
+            let is_typed = self.hides && self.line.starts_with(b">");
+            if byte == b'\n' {
+                if self.line.starts_with(b"[") {
+                    self.hides = SECRETS.iter().any(|secret| self.line.starts_with(secret));
+                }
+                self.line.clear();
+            } else if byte != b'\r' {
+                if self.line.len() < 32 {
+                    self.line.push(byte);
+                }
+                if is_typed {
+                    continue;
+                }
+            }
+            kept.push(byte);
+        }
+        kept
+    }
 }
 
 impl Shown {
@@ -195,10 +232,11 @@ impl Shown {
     }
 
     fn keep(&mut self, piece: &[u8]) {
+        let piece = self.veil.keep(piece);
         if let Some(log) = self.log.as_mut().filter(|_| self.logged < LONGEST_LOG) {
             self.logged += piece.len();
             // There is no place to say that the transcript is incomplete; the dialogue goes on.
-            let _ = log.write_all(piece);
+            let _ = log.write_all(&piece);
         }
     }
 }

@@ -57,13 +57,31 @@ fn what_was_typed_before_a_question_does_not_answer_it() {
 }
 
 #[test]
+fn a_passphrase_that_somebody_chose_to_see_is_kept_nowhere_either() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut one = Person::new();
+    let script = "printf '[passphrase] The backup is encrypted.\nType its passphrase:\n> '; read a; \
+                  printf '[choose-apps] Which?\n> '; read b; echo \"took $b\"";
+    let mut child = share(&[&one], folder.path(), script);
+    one.sees("its passphrase:\r\n> ");
+    one.types("correct horse\r");
+    one.sees("> correct horse");
+    one.sees("Which?\r\n> ");
+    one.types("all\r");
+    one.sees("took all");
+    assert!(child.wait().unwrap().success());
+    let log = std::fs::read_to_string(folder.path().join("log")).unwrap();
+    assert!(!log.contains("horse") && log.contains("its passphrase:\r\n>\r\n[choose-apps]"), "{log:?}");
+    assert!(log.contains("> all\r\ntook all"), "what is no secret is kept: {log:?}");
+}
+
+#[test]
 fn a_passphrase_is_shown_to_nobody_and_kept_nowhere() {
     let folder = tempfile::tempdir().unwrap();
     let (mut one, mut other) = (Person::new(), Person::new());
-    let script = "printf 'passphrase: '; stty -echo; read a; stty echo; echo; echo \"${#a} letters\"";
+    let script = "stty -echo; printf 'passphrase: '; read a; stty echo; echo; echo \"${#a} letters\"";
     let mut child = share(&[&one, &other], folder.path(), script);
     one.sees("passphrase: ");
-    std::thread::sleep(Duration::from_millis(500));
     one.types("correct horse\r");
     other.sees("13 letters");
     one.sees("13 letters");
