@@ -23,14 +23,17 @@ pub fn looks(folder: &Path, name: &str, run: &Run) {
 /// Without what differs from run to run.
 pub fn redacted(folder: &Path, text: &str) -> String {
     let text = text.replace(folder.to_str().unwrap(), "/tmp/FOLDER");
-    let day = jiff::Timestamp::now().to_string();
     let mut text = text;
-    for used in ["last used", "zuletzt benutzt"] {
-        text = text.replace(&format!("{used} {}", &day[..10]), &format!("{used} 2026-TO-DAY"));
-    }
-    // A repository is made by the test itself.
-    while let Some(at) = text.find(&format!("{} ", &day[..10])).filter(|at| text[at + 16..].starts_with(" UTC")) {
-        text.replace_range(at..at + 16, "2026-TO-DAY HH:MM");
+    // What was made before midnight may be looked at after it.
+    for hours in [0, 24] {
+        let day = (jiff::Timestamp::now() - jiff::SignedDuration::from_hours(hours)).to_string();
+        for used in ["last used", "zuletzt benutzt"] {
+            text = text.replace(&format!("{used} {}", &day[..10]), &format!("{used} 2026-TO-DAY"));
+        }
+        // A repository is made by the test itself.
+        while let Some(at) = text.find(&format!("{} ", &day[..10])).filter(|at| text[at + 16..].starts_with(" UTC")) {
+            text.replace_range(at..at + 16, "2026-TO-DAY HH:MM");
+        }
     }
     let mut words: Vec<String> = text.split_inclusive([' ', '\n']).map(str::to_owned).collect();
     for at in 0..words.len() {
