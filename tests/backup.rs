@@ -161,7 +161,8 @@ fn an_encrypted_backup_is_opened_by_lifeboat_and_by_age_with_the_passphrase_alon
     words(&[]).ends(12);
     let wrong = a_box.folder.path().join("wrong");
     fs::write(&wrong, "battery staple").unwrap();
-    words(&["--passphrase-file", wrong.to_str().unwrap()]).ends(12);
+    let said = words(&["--passphrase-file", wrong.to_str().unwrap()]).ends(12).err;
+    assert!(said.contains("wrong"), "{said}");
     // A changed byte, and a cut.
     for (name, change) in [("changed", raw.len() / 2), ("cut", raw.len())] {
         let bad = a_box.folder.path().join(format!("{name}.tar.gz.age"));

@@ -67,7 +67,12 @@ impl Medium {
         let nonce = self.piece(header.length as u64, age::NONCE).map_err(|error| at(path, &error))?;
         let nonce = nonce.try_into().map_err(|_| explain(AgeError::Damaged("it ends behind its header")))?;
         for attempt in 0.. {
-            let Some(passphrase) = unlock.passphrase(&place, attempt) else { break };
+            let Some(passphrase) = unlock.passphrase(&place, attempt) else {
+                return Err(match attempt {
+                    0 => ReadError::NeedsPassphrase(place),
+                    _ => ReadError::WrongPassphrase(place),
+                });
+            };
             match header.open(passphrase.reveal(), &nonce) {
                 Ok(payload) => return Ok(Sealed { payload, start: (header.length + age::NONCE) as u64 }),
                 Err(AgeError::WrongPassphrase) if attempt < u32::MAX => {}
