@@ -1,14 +1,15 @@
 //! Putting a file that somebody hands over onto a disk with room, so that it can be restored from there.
 //!
 //! Never onto a disk that holds a backup, nor onto one with a finding against it, nor onto the medium that Lifeboat was
-//! started from. On the box's own disk there is one place for it: FreedomBox's own folder for uploads, where a restore
-//! replaces nothing. A file gets its name when all of it is on the medium and was read back; nothing is ever replaced,
+//! started from. On the disk of the box that is restored onto there is one place for it: FreedomBox's own folder for uploads,
+//! where a restore replaces nothing; another box may be what is restored from. A file gets its name when all of it is on the medium and was read back; nothing is ever replaced,
 //! and what is broken off leaves nothing behind.
 
 use crate::model::bytes;
 use crate::model::digest::Sha256Digest;
 use crate::model::disk::{Disk, FilesystemKind, FilesystemState, Volume};
 use crate::model::finding::Severity;
+use crate::model::installation::Installation;
 use crate::model::size::ByteSize;
 use crate::survey::target::{self, Access, Target, TargetError, TargetSpec};
 use crate::survey::{Surveyed, disks};
@@ -87,8 +88,9 @@ pub fn memory(host: &Host) -> PathBuf {
     host.runtime_file(MEMORY)
 }
 
-/// The places with room, the best one first. `folders` are those that were named as places to look.
-pub fn spares(host: &Host, surveyed: &Surveyed, folders: &[PathBuf]) -> Vec<Spare> {
+/// The places with room, the best one first. `folders` are those that were named as places to look; `onto` is the box that
+/// is restored onto.
+pub fn spares(host: &Host, surveyed: &Surveyed, folders: &[PathBuf], onto: &Installation) -> Vec<Spare> {
     let mut spares = Vec::new();
     for disk in &surveyed.survey.disks {
         for volume in disk.volumes.iter().filter(|volume| is_spare(surveyed, disk, volume)) {
@@ -110,7 +112,7 @@ pub fn spares(host: &Host, surveyed: &Surveyed, folders: &[PathBuf]) -> Vec<Spar
             Place::Folder(folder.clone()),
         ));
     }
-    for one in &surveyed.survey.installations {
+    for one in surveyed.survey.installations.iter().filter(|one| one.root == onto.root) {
         let volume = volume_of(surveyed, &one.place);
         let is_sound = volume.is_none_or(|(disk, volume)| is_sound(surveyed, disk, volume));
         if is_sound && one.root.join("var/lib/freedombox").symlink_metadata().is_ok_and(|meta| meta.is_dir()) {

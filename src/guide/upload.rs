@@ -14,7 +14,8 @@ impl Guide<'_> {
     /// Asks where the file goes, takes it there, and looks at everything again.
     pub(super) fn upload(&mut self) -> Result<Turn, Halt> {
         let Some(surveyed) = &self.surveyed else { return Ok(Turn::Anew(State::Look)) };
-        let spares = deposit::spares(self.host, surveyed, self.roots);
+        let Some(box_) = &self.chosen.box_ else { return Ok(Turn::Anew(State::Box)) };
+        let spares = deposit::spares(self.host, surveyed, self.roots, box_);
         if spares.is_empty() {
             let advice = "connect a disk or stick with room, on which nothing is that is needed for the rescue";
             let failure = Failure::untouched(Ending::NoSpace, "no disk has room for the file", advice);

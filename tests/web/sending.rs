@@ -53,6 +53,28 @@ fn asked_after(page: &Page, browser: &Browser, number: &str) -> Reply {
 }
 
 #[test]
+fn a_file_is_not_put_onto_another_box_which_may_be_what_is_restored_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(sample) = sample(folder.path(), &[]) else { return };
+    std::fs::remove_file(sample.backup()).unwrap();
+    let other = folder.path().join("other");
+    SmallBox::fill(&other);
+    std::fs::write(other.join("etc/hostname"), "attic\n").unwrap();
+    for root in [&other, &folder.path().join("box")] {
+        std::fs::create_dir_all(root.join("var/lib/freedombox")).unwrap();
+    }
+    let page = Page::start(LIFEBOAT.as_ref(), folder.path(), &["--root", "box", "--root", "other"]);
+    let browser = Browser::inside(&page);
+    browser.give("choose-box", "0");
+    let asked = browser.question();
+    browser.give("choose-backup", &option(&asked, "a file that you send"));
+    let asked = browser.question();
+    assert_eq!(asked.question().as_deref(), Some("upload-to"));
+    let offers = asked.body.matches("the disk of the box").count();
+    assert!(offers == 1 && !asked.body.contains("the disk of the box &quot;attic"), "{}", asked.body);
+}
+
+#[test]
 fn a_backup_that_a_browser_sends_is_stored_whole_or_not_at_all() {
     let folder = tempfile::tempdir().unwrap();
     let Some((page, backup)) = without_backup(folder.path()) else { return };
