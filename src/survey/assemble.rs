@@ -47,7 +47,7 @@ pub(super) fn mount_below<'v>(
     let mut below = Below::default();
     for entry in entries {
         let Some(point) = entry.point.clone() else { continue };
-        match volumes.iter().find(|volume| is_named(volume, &entry.device, home)) {
+        match meant(volumes, &entry.device, home) {
             Some(volume) => below.mount(host, root, volume, &entry, &point, access)?,
             None => below.missing(&entry, &point)?,
         }
@@ -166,6 +166,13 @@ fn shown_device(device: &DeviceName) -> String {
         DeviceName::Node(node) => format!("/dev/{node}"),
         DeviceName::Other(name) => name.clone(),
     }
+}
+
+/// The volume that an fstab means: on the root's own disk where there is one. Boxes that were made of the same image have
+/// the same names, and the other one may be what is restored from.
+fn meant<'v>(volumes: &[&'v Volume], device: &DeviceName, root: &Volume) -> Option<&'v Volume> {
+    let mut named = volumes.iter().copied().filter(|volume| is_named(volume, device, root));
+    named.clone().find(|volume| same_disk(volume, root)).or_else(|| named.next())
 }
 
 /// Whether an fstab means this volume. Kernel names differ from machine to machine: of `/dev/sda3` only the number
