@@ -209,6 +209,10 @@ fn open_both(host: &Host, request: &Request, access: Access, unlock: &mut dyn Un
         on_box = Some(inside.to_owned());
         found = None;
     }
+    if let Some(location) = &found {
+        // Before a filesystem that the box's fstab names is mounted for writing: the backup may lie on it.
+        target.refuse_if_holds(host, &location.path)?;
+    }
     if access == Access::Write {
         drop(root);
         drop(target);

@@ -415,7 +415,9 @@ impl Target {
             let elsewhere = self.volumes.is_empty() && mount_of(&lines, &real) != mount_of(&lines, &root);
             return if safe || elsewhere { Ok(()) } else { Err(refused()) };
         }
-        let elsewhere = holders_of_path(host, &lines, &real).is_disjoint(&self.volumes);
+        // A system that is read without the kernel is named by what it lies on.
+        let is_itself = self.site.as_ref().is_some_and(|site| same_device(&site.volume.path, &real));
+        let elsewhere = !is_itself && holders_of_path(host, &lines, &real).is_disjoint(&self.volumes);
         if elsewhere { Ok(()) } else { Err(refused()) }
     }
 

@@ -253,6 +253,73 @@ fn a_wrong_target_is_refused_and_not_changed() {
 }
 
 #[test]
+fn of_two_disks_that_were_made_of_one_image_only_the_targets_own_is_touched() {
+    needs!(disks::cannot_mount(&["sfdisk", "mke2fs", "mkfs.vfat", "losetup"]));
+    let (folder, runtime) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let uuid = "0a0b0c0d-0000-4000-8000-000000000001";
+    let image = gpt_box(folder.path(), "twin", 512, &format!("UUID={uuid} /srv ext4 defaults 0 2\n"));
+    let data = disks::blank(&folder.path().join("data"), 4);
+    disks::sh(&format!("mke2fs -q -t ext4 -U {uuid} {}", data.display()));
+    disks::place(&image, 1 << 20, &data);
+    let root = machine(folder.path(), &image, "");
+    // The same once more, and first in the order of names.
+    let twin = folder.path().join("other.img");
+    disks::sh(&format!(
+        "cp {image} {twin}; cd {root}; cp -a sys/block/sdz sys/block/sdy; mv sys/block/sdy/sdz2 sys/block/sdy/sdy2; \
+         echo 8:500 >sys/block/sdy/dev; echo 8:502 >sys/block/sdy/sdy2/dev; cp dev/sdz2 dev/sdy2; ln -s {twin} dev/sdy",
+        image = image.display(),
+        twin = twin.display(),
+        root = root.display()
+    ));
+    let others = || (disks::digest(&twin), disks::digest(&root.join("dev/sdy2")));
+    let before = others();
+    let disk = TargetSpec::Device(root.join("dev/sdz"));
+    let target = target::open(&on(&root, &runtime), &disk, Access::Write).unwrap();
+    fs::write(target.root.join("srv/mine"), "on the target").unwrap();
+    target.release().unwrap();
+    assert!(others() == before, "the other disk was written to");
+    let own = fs::read(&image).unwrap();
+    assert!(own.windows(13).any(|window| window == b"on the target"));
+}
+
+#[test]
+fn a_backup_on_a_filesystem_that_the_box_mounts_is_refused_before_anything_is_written_to_it() {
+    needs!(disks::cannot_mount(&["sfdisk", "mke2fs", "mkfs.vfat", "losetup"]));
+    let folder = tempfile::tempdir().unwrap();
+    let uuid = "0a0b0c0d-0000-4000-8000-000000000002";
+    let image = gpt_box(folder.path(), "both", 512, &format!("UUID={uuid} /srv ext4 defaults 0 2\n"));
+    let tree = folder.path().join("tree");
+    disks::repository(&tree.join("FreedomBoxBackups"), ID);
+    let data = disks::blank(&folder.path().join("data"), 4);
+    disks::sh(&format!("mke2fs -q -t ext4 -U {uuid} -d {} {}", tree.display(), data.display()));
+    disks::place(&image, 1 << 20, &data);
+    let alone = gpt_box(folder.path(), "alone", 512, "");
+    for image in [&image, &alone] {
+        let root = Kernel::mount(image, "loop,offset=8388608,sizelimit=25165824");
+        for name in ["passwd", "group"] {
+            fs::write(root.path().join("etc").join(name), "root:x:0:0::/root:/bin/sh\n").unwrap();
+        }
+        fs::remove_dir_all(root.path().join("var/lib/freedombox/borgbackup")).unwrap();
+    }
+    assert_eq!(left_over(folder.path()), "");
+    let path = image.to_str().unwrap();
+    let mut restore = std::process::Command::new(env!("CARGO_BIN_EXE_lifeboat"));
+    restore.args(["restore", "--from", path, "--onto", path, "--archive", ID, "--consent", "0123456789abcdef"]);
+    let run = restore.output().unwrap();
+    let said = String::from_utf8_lossy(&run.stderr).replace("\n  ", " ");
+    assert!(run.status.code() == Some(17) && said.contains("lies on the target itself"), "{said}");
+    let bytes = fs::read(&image).unwrap();
+    assert!(bytes[1 << 20..5 << 20] == fs::read(&data).unwrap(), "the disk with the backup was written to");
+    // Nor is a box restored onto itself, also where it is read without the kernel, because of its journal.
+    let path = alone.to_str().unwrap();
+    disks::run("debugfs", &["-w", "-R", "feature needs_recovery", &format!("{path}?offset=8388608")]);
+    let mut plan = std::process::Command::new(env!("CARGO_BIN_EXE_lifeboat"));
+    let run = plan.args(["plan", "--from", path, "--onto", path, "--archive", "installed-system"]).output().unwrap();
+    let said = String::from_utf8_lossy(&run.stderr).replace("\n  ", " ");
+    assert!(run.status.code() == Some(17) && said.contains("lies on the target itself"), "{said}");
+}
+
+#[test]
 fn a_backup_on_the_target_itself_is_refused_outside_of_freedomboxs_own_folder() {
     needs!(disks::cannot_mount(&["mke2fs", "losetup"]));
     let (folder, runtime) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
