@@ -42,6 +42,11 @@ fn an_unfinished_transaction_is_left_out_and_a_stale_lock_is_told() {
         assert_eq!(said, [Severity::Warning, Severity::Note], "{:?}", ending.findings);
         assert_eq!(verdicts(&check(&repository)), [Verdict::Intact; 2]);
         assert_eq!(fingerprint(&repository.path()), before);
+        // A pipe in the place of the list of locks is not waited for.
+        let roster = repository.path().join("lock.roster");
+        let _ = fs::remove_file(&roster);
+        assert!(std::process::Command::new("mkfifo").arg(&roster).status().unwrap().success());
+        assert_eq!(read(&repository, "a").0, expected);
     }
 }
 

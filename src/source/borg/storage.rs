@@ -362,9 +362,9 @@ fn read_index(path: &Path) -> Result<Index, String> {
 /// Locks are not needed for reading, but one that is there may mean that somebody writes.
 fn locks(path: &Path) -> Vec<Finding> {
     let mut roster = Vec::new();
-    let is_listed = File::open(path.join("lock.roster"))
-        .and_then(|file| file.take(64 << 10).read_to_end(&mut roster))
-        .is_ok_and(|_| roster.windows(2).any(|pair| pair == b"[["));
+    let is_listed = open_regular(&path.join("lock.roster")).is_ok_and(|file| {
+        file.take(64 << 10).read_to_end(&mut roster).is_ok() && roster.windows(2).any(|pair| pair == b"[[")
+    });
     if !is_listed && !path.join("lock.exclusive").exists() {
         return Vec::new();
     }
