@@ -174,7 +174,10 @@ fn is_spare(surveyed: &Surveyed, disk: &Disk, volume: &Volume) -> bool {
         surveyed.holder(path).is_some_and(|held| disk.volumes.iter().any(|volume| volume.name == held.volume))
     };
     let survey = &surveyed.survey;
+    // A file that cannot be read may be the backup that somebody still needs.
+    let told = survey.findings.iter().filter(|finding| finding.severity != Severity::Note);
     is_sound(surveyed, disk, volume)
+        && !told.into_iter().any(|finding| on_disk(Path::new(&finding.subject)))
         && volume.mounted_at.is_empty()
         && !survey.locations.iter().any(|location| on_disk(location.path()))
         && !survey.installations.iter().any(|one| on_disk(&one.root))

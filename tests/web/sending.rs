@@ -75,6 +75,38 @@ fn a_file_is_not_put_onto_another_box_which_may_be_what_is_restored_from() {
 }
 
 #[test]
+fn a_file_is_not_put_onto_a_disk_with_what_may_be_a_backup_and_cannot_be_read() {
+    if let Some(why) = common::disks::cannot_mount(&["mke2fs", "losetup"]) {
+        eprintln!("SKIPPED: {why}");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let Some(sample) = sample(folder.path(), &[]) else { return };
+    let backup = std::fs::read(sample.backup()).unwrap();
+    std::fs::remove_file(sample.backup()).unwrap();
+    let mut words = vec!["--root".to_owned(), "box".to_owned()];
+    for (label, bytes) in [("SPARE", &[][..]), ("TORN", &backup[..backup.len() / 2])] {
+        let tree = folder.path().join(format!("{label}.tree"));
+        std::fs::create_dir(&tree).unwrap();
+        std::fs::write(tree.join(if bytes.is_empty() { "readme.txt" } else { "backup.tar.gz" }), bytes).unwrap();
+        let image = common::disks::blank(&folder.path().join(label), 64);
+        common::disks::sh(&format!("mke2fs -q -t ext4 -L {label} -d {} {}", tree.display(), image.display()));
+        words.extend(["--image".to_owned(), label.to_owned()]);
+    }
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let page = Page::start(LIFEBOAT.as_ref(), folder.path(), &words);
+    let browser = Browser::inside(&page);
+    browser.give("choose-box", "0");
+    let asked = browser.question();
+    assert!(asked.body.contains("it may be a backup, and cannot be read"), "{}", asked.body);
+    browser.give("no-backup", &option(&asked, "send a backup"));
+    let asked = browser.question();
+    assert_eq!(asked.question().as_deref(), Some("upload-to"));
+    assert!(asked.body.contains("&#x27;SPARE&#x27;") || asked.body.contains("'SPARE'"), "{}", asked.body);
+    assert!(!asked.body.contains("'TORN' (") && !asked.body.contains("TORN&#"), "{}", asked.body);
+}
+
+#[test]
 fn a_backup_that_a_browser_sends_is_stored_whole_or_not_at_all() {
     let folder = tempfile::tempdir().unwrap();
     let Some((page, backup)) = without_backup(folder.path()) else { return };
