@@ -291,16 +291,23 @@ fn a_disk_read_without_the_kernel_gives_the_same_extras() {
     let volume = lifeboat::sys::mount::Extent { path: image.clone(), offset: 0, length };
     let runtime = tempfile::tempdir().unwrap();
     let host = Host::real(runtime.path());
-    let [mounted, unmounted] = [Root::Directory(dir.path().to_owned()), Root::Volume(volume)].map(|root| {
+    let [mounted, unmounted] = [Root::Directory(dir.path().to_owned()), Root::Volume(volume.clone())].map(|root| {
         let mut archive = old_system::open(&host, root, &[]).unwrap();
         let findings = common::archives::collect(&mut *archive).unwrap().1.findings;
         let about: Vec<_> = findings.into_iter().filter(|finding| finding.subject == "network connections").collect();
         (archive.extras().unwrap().clone(), about)
     });
-    fs::remove_file(image).unwrap();
     assert_eq!(mounted.1.len(), 2, "the broken one, and the one with a certificate: {:?}", mounted.1);
     assert!(!format!("{:?}", mounted.1).contains("hunter2"));
     assert_eq!(mounted, unmounted);
+    // Keys that cannot be read are named, not passed over.
+    let key = ["-w", "-R", "clri /home/alice/.ssh/authorized_keys", image.to_str().unwrap()];
+    common::disks::run("debugfs", &key);
+    let mut archive = old_system::open(&host, Root::Volume(volume), &[]).unwrap();
+    let findings = common::archives::collect(&mut *archive).unwrap().1.findings;
+    let said = "the SSH keys of 'alice' cannot be read";
+    assert!(findings.iter().any(|finding| finding.what.starts_with(said)), "{findings:?}");
+    fs::remove_file(image).unwrap();
 }
 
 #[test]

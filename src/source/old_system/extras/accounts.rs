@@ -47,7 +47,7 @@ fn of_directory(files: &dyn Files, system: &Installation, findings: &mut Vec<Fin
             if unread > 0 {
                 note(format!("{unread} entries of the directory of people cannot be read"));
             }
-            accounts(&entries, files, system)
+            accounts(&entries, files, system, findings)
         }
         Err(error) => {
             note(format!("the directory of people cannot be read: {error}"));
@@ -56,7 +56,12 @@ fn of_directory(files: &dyn Files, system: &Installation, findings: &mut Vec<Fin
     }
 }
 
-fn accounts(entries: &[DirectoryEntry], files: &dyn Files, system: &Installation) -> Accounts {
+fn accounts(
+    entries: &[DirectoryEntry],
+    files: &dyn Files,
+    system: &Installation,
+    findings: &mut Vec<Finding>,
+) -> Accounts {
     let text = |entry: &DirectoryEntry, name: &str| -> Option<String> {
         let value = entry.get(name)?.first()?;
         String::from_utf8(value.clone()).ok().filter(|text| !text.contains(['\0', '\n']))
@@ -73,7 +78,11 @@ fn accounts(entries: &[DirectoryEntry], files: &dyn Files, system: &Installation
         if !is_plain(&name) {
             continue;
         }
-        let keys = files.read(&format!("home/{name}/.ssh/authorized_keys"), LARGEST_KEYS).ok().flatten();
+        let keys = files.read(&format!("home/{name}/.ssh/authorized_keys"), LARGEST_KEYS).unwrap_or_else(|error| {
+            let what = format!("the SSH keys of '{name}' cannot be read: {error}");
+            findings.push(missing("user accounts", what, "enter them again in FreedomBox"));
+            None
+        });
         all.people.push(Person {
             number: uid,
             group: gid,
