@@ -6,11 +6,13 @@ mod common;
 
 use common::archives::*;
 use lifeboat::model::app::AppId;
+use lifeboat::model::archive::{ArchiveId, ArchiveSummary};
 use lifeboat::model::digest::Sha256Digest;
 use lifeboat::model::entry::Entry;
 use lifeboat::model::finding::{Severity, Verdict};
 use lifeboat::model::path::RelPath;
 use lifeboat::model::progress::{Event, Progress, Silent};
+use lifeboat::model::size::ByteSize;
 use lifeboat::source;
 use lifeboat::verify::{NoObserver, Observer, RootKind, Scope, Verified, VerifyError, verify};
 use std::io::Read;
@@ -174,6 +176,52 @@ fn harm(bytes: &[u8], seed: u64, prepare: &dyn Fn(&Path)) -> Vec<(usize, Vec<u8>
     let places: Vec<usize> = harmless.iter().map(|(at, _)| *at).collect();
     println!("seed {seed}: 200 flips, {} harmless at {places:?} of {}; 50 cuts", places.len(), bytes.len());
     harmless
+}
+
+/// A backup on a medium that gives all of it once, and then only the beginning.
+struct Failing {
+    whole: Option<Box<dyn source::Archive>>,
+    cut: Box<dyn source::Archive>,
+    summary: ArchiveSummary,
+}
+
+impl source::Archive for Failing {
+    fn id(&self) -> &ArchiveId {
+        &self.summary.id
+    }
+
+    fn summary(&mut self) -> Result<ArchiveSummary, source::ReadError> {
+        Ok(self.summary.clone())
+    }
+
+    fn read(
+        &mut self,
+        visitor: &mut dyn source::Visitor,
+        progress: &dyn Progress,
+    ) -> Result<source::Ending, source::ReadError> {
+        match self.whole.take() {
+            Some(mut whole) => whole.read(visitor, progress),
+            None => self.cut.read(visitor, progress),
+        }
+    }
+
+    fn size(&self) -> Option<ByteSize> {
+        None
+    }
+}
+
+#[test]
+fn what_is_only_half_there_when_it_is_read_again_is_damaged() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = gzip(&sample().end());
+    let mut whole = source::open(&put(folder.path(), "whole", &bytes)).unwrap();
+    let cut = source::open(&put(folder.path(), "cut", &bytes[..bytes.len() / 2])).unwrap();
+    let mut archive = Failing { summary: whole.summary().unwrap(), whole: Some(whole), cut };
+    // Paths that only the manifest names are looked at in a second reading.
+    let scope = Scope { roots: &[], apps: None, dumps: &[], skip: &everything };
+    let verified = verify(&mut archive, &scope, &mut NoObserver, &Silent).unwrap();
+    let expected = [("one", Verdict::Damaged), ("two", Verdict::Damaged)];
+    assert_eq!(verdicts(&verified), expected, "{:?}", verified.report.findings);
 }
 
 #[test]

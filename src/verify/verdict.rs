@@ -72,7 +72,10 @@ impl Evidence {
 
     /// Adds what a second pass found for roots that the first did not look for; about all else both agree.
     pub(super) fn add_roots(&mut self, census: Census<'_>, outcome: Result<Ending, ReadError>) {
-        // A medium that fails may do so only the second time.
+        // A medium that fails may do so only the second time, or earlier then: what follows was not seen by both.
+        if outcome.is_err() {
+            self.entries = self.entries.min(census.entries);
+        }
         if self.outcome.is_ok() {
             self.outcome = outcome;
         }
