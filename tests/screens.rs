@@ -255,6 +255,10 @@ fn of_a_damaged_backup_the_rest_is_offered() {
     place.looks("damaged", &run);
     // Nobody stops at a damaged backup and is told that all is well.
     assert_ne!(place.walk(&BOTH, "1\n1\n1\n1\nq\n").code, 0);
+    // Nor who takes the rest.
+    let run = place.walk(&BOTH, "1\n1\n1\n1\n3\n\n\nfreedombox\n");
+    assert_eq!(run.code, 16, "{run:?}");
+    assert!(run.out.contains("[done] Finished, with the losses") && !run.out.contains("[done] Finished."), "{run:?}");
 }
 
 #[test]

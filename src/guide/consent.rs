@@ -1,6 +1,7 @@
 //! The one consent, and the restore itself.
 
 use super::{Guide, Halt, State, Turn};
+use crate::model::ending::Ending;
 use crate::model::question::Words;
 use crate::render::{record, text};
 use crate::rescue::Backup;
@@ -45,9 +46,14 @@ impl Guide<'_> {
         };
         let done = carry_out(host, prepared?, &Consent::to(plan.id), &record::papers, progress)?;
         let ending = self.report(done)?;
-        let end = t!(
-            "Finished. Remove the rescue medium and start the box normally. The old data is still on the box; 'lifeboat undo' brings it back."
-        );
+        let end = match ending {
+            Ending::Done => t!(
+                "Finished. Remove the rescue medium and start the box normally. The old data is still on the box; 'lifeboat undo' brings it back."
+            ),
+            _ => t!(
+                "Finished, with the losses that were listed: not everything came back. Remove the rescue medium and start the box normally. The old data is still on the box; 'lifeboat undo' brings it back."
+            ),
+        };
         self.prompter.show(&text::wrap("", &format!("[done] {end}")))?;
         Ok(Turn::End(ending))
     }
