@@ -17,7 +17,9 @@ use std::path::Path;
 use std::process::Command;
 
 fn open(repository: &Repository) -> Box<dyn source::Archive> {
-    source::open_location(&repository.path(), None, &mut repository.keys()).unwrap()
+    // By its name: one whose list of files is damaged is not guessed.
+    let name = "first".parse().unwrap();
+    source::open_location(&repository.path(), Some(&name), &mut repository.keys()).unwrap()
 }
 
 fn write(repository: &Repository, file: &Path, accept: bool) -> Result<Exported, ExportError> {
@@ -170,9 +172,8 @@ fn what_a_lost_part_of_the_list_of_files_named_is_missed_only_with_consent() {
     let (tree, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let named = |n: u64| format!("{n:04} {}", "long name ".repeat(15));
     (0..8000).for_each(|n| write_file(&tree.path().join(named(n)), b""));
-    let (borgs, mut opened) = (borgs(), 0);
-    for borg in &borgs {
-        let repository = Repository::new(borg, "none", "");
+    for borg in borgs() {
+        let repository = Repository::new(&borg, "none", "");
         repository.create("first", "none", tree.path());
         // Borg cuts the list into parts of up to 512 KiB.
         let victim = repository.segments().into_iter().find_map(|segment| {
@@ -182,12 +183,6 @@ fn what_a_lost_part_of_the_list_of_files_named_is_missed_only_with_consent() {
         });
         let (at, segment) = victim.unwrap();
         fs::File::options().write(true).open(segment).unwrap().write_all_at(b"?", at as u64).unwrap();
-        // Where FreedomBox's own list of apps may be in the lost part, nothing is opened at all.
-        if let Err(error) = source::open_location(&repository.path(), None, &mut repository.keys()) {
-            assert!(error.to_string().contains("of the list of files: its checksum is wrong"), "{error}");
-            continue;
-        }
-        opened += 1;
         let file = out.path().join(format!("{borg:?}.tar.gz").replace(['/', ' '], "_"));
         let refused = write(&repository, &file, false);
         assert!(matches!(refused, Err(ExportError::Incomplete)), "{refused:?}");
@@ -199,7 +194,6 @@ fn what_a_lost_part_of_the_list_of_files_named_is_missed_only_with_consent() {
         assert!(written.left_out.is_empty() && !written.is_whole(), "{written:?}");
         assert!((1000..8000).contains(&written.entries), "{}", written.entries);
     }
-    assert!(opened > 0 || borgs.is_empty(), "no repository could be opened");
 }
 
 #[test]

@@ -155,12 +155,16 @@ pub fn export(
         let sealed = parcel.seal().map_err(writing)?;
         read_back(file, &tally, &sealed, wish.passphrase, progress)?;
         findings.extend(tally.findings());
-        let summary = archive.summary()?;
-        if summary.generation == Generation::None {
+        let summary = match archive.summary() {
+            // The manifest may be in what is lost.
+            Err(ReadError::Corrupt { .. }) if wish.accept_damage => None,
+            other => Some(other?),
+        };
+        if summary.as_ref().is_none_or(|summary| summary.generation == Generation::None) {
             let what = "the backup has no FreedomBox manifest; FreedomBox's upload page will not take the file";
-            findings.push(Finding::new(Severity::Warning, summary.id.as_str(), what, ""));
+            findings.push(Finding::new(Severity::Warning, archive.id().as_str(), what, ""));
         }
-        findings.extend(lacking(&summary, &dumps));
+        findings.extend(summary.iter().flat_map(|summary| lacking(summary, &dumps)));
         parcel.deliver(file, &sealed).map_err(writing)?;
         return Ok(Exported {
             file: file.to_owned(),
