@@ -1,9 +1,9 @@
 //! Putting a file that somebody hands over onto a disk with room, so that it can be restored from there.
 //!
 //! Never onto a disk that holds a backup, nor onto one with a finding against it, nor onto the medium that Lifeboat was
-//! started from. On the disk of the box that is restored onto there is one place for it: FreedomBox's own folder for uploads,
-//! where a restore replaces nothing; another box may be what is restored from. A file gets its name when all of it is on the medium and was read back; nothing is ever replaced,
-//! and what is broken off leaves nothing behind.
+//! started from. On the disk of the box that is restored onto there is one place for it: FreedomBox's own folder for
+//! uploads, where a restore replaces nothing; another box may be what is restored from. A file gets its name when all of it
+//! is on the medium and was read back; nothing is ever replaced, and what is broken off leaves nothing behind.
 
 use crate::model::bytes;
 use crate::model::digest::Sha256Digest;

@@ -8,7 +8,7 @@
 mod member;
 mod parcel;
 
-use crate::formats::dump::{Dump, Tail};
+use crate::formats::dump::{Dump, Tail, is_dump};
 use crate::model::archive::{ArchiveId, ArchiveSummary, ArchivedApp, Generation};
 use crate::model::bytes;
 use crate::model::digest::{Sha256Digest, TreeDigest};
@@ -228,7 +228,6 @@ fn files(count: usize) -> String {
 /// Databases of an installed system that are not in its backup, or not as they were last: only FreedomBox itself writes
 /// their dumps, when it makes a backup.
 fn lacking(summary: &ArchiveSummary, dumps: &BTreeMap<RelPath, Dump>) -> Vec<Finding> {
-    let last_used = summary.time.as_deref().and_then(|time| time.parse::<jiff::Timestamp>().ok());
     let of_app = |app: &ArchivedApp| {
         let what = match dumps.get(&manifest::find(&app.name)?.database.as_ref()?.dump) {
             None => "its database is not in the file, because there is no dump of it".to_owned(),
@@ -236,7 +235,7 @@ fn lacking(summary: &ArchiveSummary, dumps: &BTreeMap<RelPath, Dump>) -> Vec<Fin
                 "its database is not whole in the file: the dump of it is cut off".into()
             }
             Some(dump) => {
-                let hours = dump.hours_stale(last_used?.as_second())?;
+                let hours = dump.stale_in(summary)?;
                 format!("its database is in the file as it was {hours} hours before the system was last used")
             }
         };
@@ -340,14 +339,15 @@ impl<'a> Pass<'a> {
 
     fn write(&mut self, entry: &Entry, content: &mut dyn BufRead) -> Result<Sha256Digest, Trouble> {
         member::begin(self.output, entry).map_err(Trouble::Output)?;
-        let (mut length, mut tail) = (0, Tail::default());
+        let mut length = 0;
+        let mut tail = is_dump(&entry.path).then(Tail::default);
         let digest = hash(content, |piece| {
             length += piece.len() as u64;
-            tail.push(piece);
+            tail.iter_mut().for_each(|tail| tail.push(piece));
             self.output.write_all(piece)
         })?;
         member::pad(self.output, length).map_err(Trouble::Output)?;
-        if manifest::all().iter().flat_map(|app| &app.database).any(|database| database.dump == entry.path) {
+        if let Some(tail) = tail {
             self.dumps.insert(entry.path.clone(), Dump { is_complete: tail.is_complete(), written: entry.mtime });
         }
         Ok(digest)

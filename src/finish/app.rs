@@ -233,19 +233,23 @@ fn place(restore: &mut Restore, app: &AppPlan, numbers: &Numbers, moment: &Momen
     restore.root().sync_filesystem().map_err(doing("writing the app's data to the disk"))
 }
 
-/// Whether what an app's database held before is kept for an app that was removed: nobody else has it any more. An app
-/// that the restore brought had nothing before.
-pub(super) fn has_no_taker(restore: &Restore, driver: &mut Driver, app: &AppPlan) -> Result<bool, Trouble> {
-    Ok(restore.imported().contains(&app.name)
-        && found(restore, &app.name) != Some(true)
-        && !dumps::kept(restore, &app.name)?.is_empty()
-        && !driver.look(app.name.as_str())?.is_set_up)
-}
-
-/// Brings back what an app had before, while FreedomBox's service is stopped and undoing has begun.
-pub(super) fn take_back(restore: &mut Restore, driver: &mut Driver, app: &AppPlan) -> Result<(), Trouble> {
+/// Brings back what an app had before, while FreedomBox's service is stopped and undoing has begun. Where it was removed
+/// since, nobody takes what its database held: that is an error, or stays in a file for good with `leave_dumps`.
+pub(super) fn take_back(
+    restore: &mut Restore,
+    driver: &mut Driver,
+    app: &AppPlan,
+    leave_dumps: bool,
+) -> Result<(), Trouble> {
     let id = app.name.as_str();
-    if has_no_taker(restore, driver, app)? {
+    let kept = dumps::kept(restore, &app.name)?;
+    let imported = restore.imported().contains(&app.name);
+    let is_set_up = driver.look(id)?.is_set_up;
+    // Nobody else has it any more. An app that the restore brought had nothing before.
+    let has_no_taker = !is_set_up && imported && !kept.is_empty() && found(restore, &app.name) != Some(true);
+    if has_no_taker && leave_dumps {
+        restore.leave_kept(&app.name)?;
+    } else if has_no_taker {
         return Err(Trouble::Failed(format!(
             "'{id}' was removed from FreedomBox after it was restored. What its database or settings held before the restore \
              is kept in \"/{}\": install '{id}' in FreedomBox again, then undoing brings that back; or end undoing without it \
@@ -253,9 +257,6 @@ pub(super) fn take_back(restore: &mut Restore, driver: &mut Driver, app: &AppPla
             restore.kept_of(&app.name)?
         )));
     }
-    let kept = dumps::kept(restore, &app.name)?;
-    let imported = restore.imported().contains(&app.name);
-    let is_set_up = driver.look(id)?.is_set_up;
     if !is_set_up || (imported && kept.is_empty()) {
         restore.undo_app(&app.name)?;
     } else {

@@ -31,12 +31,7 @@ pub fn take_back(scene: &Scene, restore: &mut Restore, leave_dumps: bool) -> Res
             (scene.talk)(&format!("{}: bringing back what it had before", plan.name));
             let back = match plan.is_folders() {
                 true => restore.undo_app(&plan.name).map_err(Trouble::from),
-                false => {
-                    if leave_dumps && app::has_no_taker(restore, &mut driver, plan)? {
-                        restore.leave_kept(&plan.name)?;
-                    }
-                    app::take_back(restore, &mut driver, plan)
-                }
+                false => app::take_back(restore, &mut driver, plan, leave_dumps),
             };
             match back {
                 Ok(()) => {}
@@ -51,13 +46,13 @@ pub fn take_back(scene: &Scene, restore: &mut Restore, leave_dumps: bool) -> Res
         }
         failed.map_or(Ok(()), Err)
     })();
+    machine.repair_owners()?;
+    machine.start_service();
     if let Some(place) = restore.left()? {
         (scene.talk)(&format!(
             "What databases or settings of apps that were removed held before the restore stays in \"/{place}\"."
         ));
     }
-    machine.repair_owners()?;
-    machine.start_service();
     match taken {
         Ok(()) => Ok(()),
         Err(Trouble::Disk(error)) => Err(error),

@@ -7,6 +7,7 @@
 
 use crate::model::app::AppId;
 use crate::model::path::RelPath;
+use crate::model::plan::Step;
 use crate::restore::{Restore, RestoreError, doing};
 use crate::sys::dir::{self, Dir, Kind};
 use crate::sys::tree;
@@ -63,14 +64,18 @@ fn take(restore: &Restore, dumps: &[String], store: &Dir) -> io::Result<()> {
     for path in dumps.iter().filter_map(|dump| inside(dump)) {
         let name = path.file_name();
         let at = restore.root().parent(&path)?;
-        tree::remove(store, name)?;
-        let mut file = store.create_file(name)?;
-        io::copy(&mut at.read_file(name)?, &mut file)?;
-        dir::sync_file(&file)?;
+        write(store, name, &mut at.read_file(name)?)?;
         store.sync()?;
         at.remove_file(name)?;
     }
     Ok(())
+}
+
+/// The steps that bring the dumps of the backup.
+fn of_backup(restore: &Restore, app: &AppId) -> Vec<Step> {
+    let mut steps = restore.parked_steps(app);
+    steps.retain(|step| step.destination.as_bytes().starts_with(DUMPS.as_bytes()));
+    steps
 }
 
 /// Copies the dumps of the backup that an earlier attempt put in place, because FreedomBox writes its own under their
@@ -78,11 +83,9 @@ fn take(restore: &Restore, dumps: &[String], store: &Dir) -> io::Result<()> {
 pub(super) fn set_aside(restore: &Restore, app: &AppId) -> Result<(), RestoreError> {
     let failed = || doing(format!("setting the dump of '{app}' aside"));
     let store = child(&restore.kept()?, &format!("{app}.placed")).map_err(failed())?;
-    for step in restore.parked_steps(app) {
+    for step in of_backup(restore, app) {
         let path = &step.destination;
-        let is_placed = path.as_bytes().starts_with(DUMPS.as_bytes()) && restore.is_moved(&step)?;
-        let name = path.file_name();
-        if is_placed && store.stat_child(name).map_err(failed())?.is_none() {
+        if restore.is_moved(&step)? && store.stat_child(path.file_name()).map_err(failed())?.is_none() {
             copy(restore, path, &store).map_err(failed())?;
         }
     }
@@ -93,10 +96,7 @@ pub(super) fn set_aside(restore: &Restore, app: &AppId) -> Result<(), RestoreErr
 fn copy(restore: &Restore, path: &RelPath, store: &Dir) -> io::Result<()> {
     let name = path.file_name();
     let unready = [name, b".new"].concat();
-    tree::remove(store, &unready)?;
-    let mut file = store.create_file(&unready)?;
-    io::copy(&mut restore.root().parent(path)?.read_file(name)?, &mut file)?;
-    dir::sync_file(&file)?;
+    write(store, &unready, &mut restore.root().parent(path)?.read_file(name)?)?;
     store.move_to(&unready, store, name)?;
     store.sync()
 }
@@ -108,7 +108,7 @@ pub(super) fn bring_back(restore: &Restore, app: &AppId) -> Result<(), RestoreEr
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         other => other.map_err(failed())?,
     };
-    for step in restore.parked_steps(app) {
+    for step in of_backup(restore, app) {
         let name = step.destination.file_name();
         if store.stat_child(name).map_err(failed())?.is_some() {
             let mut dump = store.read_file(name).map_err(failed())?;
@@ -146,14 +146,19 @@ pub(super) fn offer(restore: &Restore, app: &AppId, kept: &[Vec<u8>], dumps: &[S
 /// Writes a dump to where FreedomBox imports it from.
 pub(super) fn put(restore: &Restore, dump: &mut File, path: &RelPath) -> io::Result<()> {
     let (at, name) = (restore.root().parent(path)?, path.file_name());
-    tree::remove(&at, name)?;
-    let mut file = at.create_file(name)?;
-    io::copy(dump, &mut file)?;
-    dir::sync_file(&file)?;
+    write(&at, name, dump)?;
     // As FreedomBox's own dumps: the database's user does not read them, FreedomBox does.
     let folder = at.stat_self()?;
     if folder.kind == Kind::Directory {
         at.set_owner(name, folder.uid, folder.gid)?;
     }
     Ok(())
+}
+
+/// Writes a file anew, onto the medium.
+fn write(at: &Dir, name: &[u8], content: &mut File) -> io::Result<()> {
+    tree::remove(at, name)?;
+    let mut file = at.create_file(name)?;
+    io::copy(content, &mut file)?;
+    dir::sync_file(&file)
 }

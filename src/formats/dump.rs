@@ -4,8 +4,18 @@
 //! `mysqldump` and `mariadb-dump` end with `-- Dump completed`, `pg_dump` and `pg_dumpall` with `-- PostgreSQL database
 //! (cluster) dump complete`, since August 2025 followed by `\unrestrict <token>`.
 
+use crate::model::archive::ArchiveSummary;
 use crate::model::entry::Mtime;
+use crate::model::path::RelPath;
 use std::io::{self, Read};
+
+/// Where FreedomBox puts the dumps of databases.
+const DUMPS: &[u8] = b"var/lib/plinth/backups-data";
+
+/// Whether a path is where FreedomBox puts the dump of a database.
+pub fn is_dump(path: &RelPath) -> bool {
+    path.file_name().ends_with(b"-database.sql") && path.parent().is_some_and(|parent| parent.as_bytes() == DUMPS)
+}
 
 /// What is known of one dump.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +33,11 @@ impl Dump {
     pub fn hours_stale(&self, made: i64) -> Option<i64> {
         let hours = made.saturating_sub(self.written.secs) / 3600;
         (hours >= STALE).then_some(hours)
+    }
+
+    /// The same for the backup that says this of itself; one that does not tell its time makes no dump too old.
+    pub fn stale_in(&self, backup: &ArchiveSummary) -> Option<i64> {
+        self.hours_stale(backup.time.as_deref()?.parse::<jiff::Timestamp>().ok()?.as_second())
     }
 }
 

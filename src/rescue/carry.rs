@@ -113,10 +113,12 @@ pub fn resume(host: &Host, onto: &Path, progress: &dyn Progress) -> Result<Done,
         notes.extend(drive(host, &target, &mut restore, None, program, progress)?);
     }
     // Of a restore it is what it would have been without the interruption.
-    let ending = match () {
-        () if restore.is_going_back() => Ending::RolledBack,
-        () if restore.is_committing() => Ending::Done,
-        () => restore.plan().ending(),
+    let ending = if restore.is_going_back() {
+        Ending::RolledBack
+    } else if restore.is_committing() {
+        Ending::Done
+    } else {
+        restore.plan().ending()
     };
     let status = stand(&restore)?;
     let_go(restore, target)?;

@@ -3,7 +3,7 @@
 use super::record::content_record;
 use super::span::Span;
 use super::{Observer, RootContent, RootKind, Scope};
-use crate::formats::dump::{Dump, Tail};
+use crate::formats::dump::{Dump, Tail, is_dump};
 use crate::model::bytes;
 use crate::model::digest::Sha256Digest;
 use crate::model::entry::{Entry, EntryKind};
@@ -26,8 +26,6 @@ const MOST_NAMES: usize = 1024;
 const MOST_FINDINGS: usize = 100;
 /// Where a link of FreedomBox's own configuration points.
 const DROP_IN: &[u8] = b"/usr/share/freedombox/";
-/// Where dumps of databases lie.
-const DUMPS: &[u8] = b"var/lib/plinth/backups-data";
 
 /// Visits every entry for some roots.
 pub(super) struct Census<'a> {
@@ -317,9 +315,4 @@ fn person(entry: &Entry) -> Option<&[u8]> {
     let name = owner.or_else(|| is_folder().then(|| entry.path.file_name()))?;
     let is_letter = |letter: &u8| letter.is_ascii_alphanumeric() || b"-_.@".contains(letter) || *letter >= 0x80;
     (!name.starts_with(b".") && name.iter().all(is_letter)).then_some(name)
-}
-
-/// Whether a path is where FreedomBox puts the dump of a database.
-pub(super) fn is_dump(path: &RelPath) -> bool {
-    path.file_name().ends_with(b"-database.sql") && path.parent().is_some_and(|parent| parent.as_bytes() == DUMPS)
 }

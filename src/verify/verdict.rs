@@ -3,10 +3,10 @@
 //! Intact needs a checksum over everything that was right. Where reading stopped, an app is damaged unless the archive
 //! had gone on to something else after all of the app's paths: then its entries are all there, but not proven.
 
-use super::census::{Census, is_dump};
+use super::census::Census;
 use super::span::Span;
 use super::{RootContent, Scope};
-use crate::formats::dump::Dump;
+use crate::formats::dump::{Dump, is_dump};
 use crate::model::app::AppId;
 use crate::model::archive::{ArchiveSummary, ArchivedApp, Generation};
 use crate::model::cluster;
@@ -205,7 +205,7 @@ fn problems_of(
     for path in dumps {
         let state = match evidence.dumps.get(path) {
             Some(dump @ Dump { is_complete: true, .. }) => {
-                hours_stale(dump, summary).map_or(DumpState::Whole, DumpState::Stale)
+                dump.stale_in(summary).map_or(DumpState::Whole, DumpState::Stale)
             }
             Some(_) => DumpState::Cut,
             // Where reading stopped, that is said already.
@@ -271,10 +271,6 @@ fn carried<'a>(app: &ArchivedApp, summary: &'a ArchiveSummary, evidence: &Eviden
         && !evidence.has_gap(databases)
         && !databases.paths.iter().any(|path| evidence.broken.contains(path));
     databases.paths.iter().find(|path| is_whole && cluster::engine(path) == Some(engine))
-}
-
-fn hours_stale(dump: &Dump, summary: &ArchiveSummary) -> Option<i64> {
-    dump.hours_stale(summary.time.as_deref()?.parse::<jiff::Timestamp>().ok()?.as_second())
 }
 
 /// Says which of an app's files a located damage took.
